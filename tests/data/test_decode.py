@@ -30,9 +30,7 @@ def saved(folder, image, name="a.png", **options):
 def pixel(file, x=0, y=0):
     image = decode(file)
     assert image.mode == "RGB"
-    value = image.getpixel((x, y))
-    assert isinstance(value, tuple)
-    return tuple(int(v) for v in value)
+    return tuple(np.asarray(image)[y, x].tolist())
 
 
 # ----------------------------------------------------------------------------------- what is read
@@ -107,67 +105,57 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
 
 
 # -------------------------------------------------------------------------------- what is refused
-def huge_png(file, side):
-    def chunk(kind, body):
-        return (
-            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        )
-
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    content = (
-        chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
-    )
-    file.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+def spoiled(file, start, stop, content=b""):
+    """A file that has other bytes in one place."""
+    whole = bytearray(file.read_bytes())
+    whole[start:stop] = content
+    file.write_bytes(whole)
     return file
 
 
 def empty(folder):
-    file = folder / "empty.jpg"
-    file.touch()
-    return file
+    return spoiled(saved(folder, gradient(), "empty.jpg"), 0, None)
 
 
 def text(folder):
-    file = folder / "text.jpg"
-    file.write_text("<html>404 not found</html>")
-    return file
+    return spoiled(saved(folder, gradient(), "text.jpg"), 0, None, b"<html>404 not found</html>")
 
 
 def truncated(folder):
-    file = saved(folder, gradient(), "truncated.jpg")
-    file.write_bytes(file.read_bytes()[:-200])
-    return file
+    return spoiled(saved(folder, gradient(), "truncated.jpg"), -200, None)
 
 
-def scrambled(folder):
-    file = saved(folder, gradient(), "scrambled.png")
-    content = bytearray(file.read_bytes())
-    content[60:-40] = bytes(len(content) - 100)
-    file.write_bytes(content)
-    return file
+def huge(side):
+    """Makes a file whose header says a size in pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    header += struct.pack(">I", zlib.crc32(header))
+    return lambda folder: spoiled(saved(folder, gradient(), "huge.png"), 12, 33, header)
 
 
 BAD = [
     (empty, "empty"),
     (text, "not an image"),
     (truncated, "truncated"),
-    (scrambled, "cannot be decoded"),
+    (lambda folder: spoiled(saved(folder, gradient()), 60, 90, bytes(30)), "cannot be decoded"),
     (lambda folder: folder / "absent.jpg", "missing"),
     (lambda folder: folder, "irectory|ermission"),
-    (lambda folder: huge_png(folder / "bomb.png", 60_000), f"{MAX_PIXELS:,} pixels"),
-    (lambda folder: huge_png(folder / "large.png", 10_000), f"{MAX_PIXELS:,} pixels"),
+    (huge(60_000), f"{MAX_PIXELS:,} pixels"),
+    (huge(10_000), f"{MAX_PIXELS:,} pixels"),
 ]
+
+
+def cut(folder, part, name, **options):
+    """A picture of noise, of which a part of the bytes is left."""
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    file = saved(folder, Image.fromarray(noise), name, **options)
+    return spoiled(file, int(part * file.stat().st_size), None)
 
 
 @given(part=st.floats(0, 0.95), suffix=st.sampled_from(["jpg", "png", "bmp", "gif", "webp"]))
 @settings(max_examples=60)
 def test_wherever_a_file_is_cut_it_is_refused(tmp_path_factory, part, suffix):
-    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
-    file = saved(tmp_path_factory.mktemp("cut"), Image.fromarray(noise), f"a.{suffix}")
-    content = file.read_bytes()
-    file.write_bytes(content[: int(part * len(content))])
     with pytest.raises(DataError):
-        decode(file)
+        decode(cut(tmp_path_factory.mktemp("cut"), part, f"a.{suffix}"))
 
 
 # ------------------------------------------------------------------------------------ as a tensor
@@ -241,11 +229,8 @@ def test_a_bad_file_is_named_by_either_decoder(tmp_path, make, reason):
 @given(part=st.floats(0, 1), progressive=st.booleans())
 @settings(max_examples=60)
 def test_a_cut_jpeg_is_good_for_both_decoders_or_for_neither(tmp_path_factory, part, progressive):
-    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     folder = tmp_path_factory.mktemp("cut")
-    file = saved(folder, Image.fromarray(noise), "a.jpg", progressive=progressive)
-    content = file.read_bytes()
-    file.write_bytes(content[: int(part * len(content))])
+    file = cut(folder, part, "a.jpg", progressive=progressive)
     if problems([file], folder / "cache", 1):
         with pytest.raises(DataError):
             load(file)
@@ -321,9 +306,7 @@ def test_good_files_are_remembered_though_others_are_bad(tmp_path, good, decoded
 def test_a_damaged_memory_is_ignored_with_a_log_line(tmp_path, good, decoded, caplog):
     verify(good, tmp_path / "cache", 1)
     (memory,) = (tmp_path / "cache").iterdir()
-    content = bytearray(memory.read_bytes())
-    content[-1] ^= 1
-    memory.write_bytes(bytes(content))
+    spoiled(memory, -1, None, bytes([memory.read_bytes()[-1] ^ 1]))
     for expected in (good, []):
         decoded.clear()
         with caplog.at_level(logging.WARNING):

@@ -95,21 +95,28 @@ def test_published_takes_the_authors_options_of_the_data_set():
     assert spec.dataset_options["difficult_train"] == "positive"
 
 
-def test_published_finds_what_a_recipe_says_of_a_family(install):
-    source = """
-from mlbench.types import Recipe, Settings
-RECIPE = Recipe(
-    title="t", bibtex="b", summary="s", settings=Settings(head="gap"),
-    per_dataset={"coco": {"epochs": 7}, "coco2014": {"epochs": 8}, "voc2007": {"epochs": 9}},
-    dataset_options={"coco": {"unlabelled": True}, "voc2007": {"difficult_train": "positive"}},
-)
-"""
-    install("acme", source, "[mlbench.recipes]\nfamiliar = acme:RECIPE")
+@pytest.fixture
+def acme(install):
+    """Install a recipe of this name, with some fields."""
+
+    def make(**fields):
+        plain = "title='t', bibtex='b', summary='s', settings=Settings(head='gap')"
+        source = f"from mlbench.types import *\nRECIPE = Recipe({plain}, **{fields})"
+        install("acme", source, "[mlbench.recipes]\nacme = acme:RECIPE")
+
+    return make
+
+
+def test_published_finds_what_a_recipe_says_of_a_family(acme):
+    acme(
+        per_dataset={"coco": {"epochs": 7}, "coco2014": {"epochs": 8}, "voc2007": {"epochs": 9}},
+        dataset_options={"coco": {"unlabelled": True}, "voc2007": {"difficult_train": "positive"}},
+    )
     names = ("coco", "coco2014", "coco2017", "voc2007", "voc2012", "synthetic")
     options = ("unlabelled", "difficult_train")
     found = {
         spec.dataset: (spec.settings.epochs, *map(spec.dataset_options.get, options))
-        for spec in expand(methods=("familiar",), datasets=names, track="published")
+        for spec in expand(methods=("acme",), datasets=names, track="published")
     }
     assert found == {
         "coco": (7, True, None),
@@ -336,14 +343,9 @@ def test_several_values_for_one_setting_are_answered_with_a_grid(text):
     assert len(expand(**suite_file.apply_overrides(fields, [remedy]))) == 2
 
 
-def test_only_head_options_and_rates_may_be_tuned_per_method(install):
-    source = """
-from mlbench.types import Recipe, Settings
-RECIPE = Recipe(title="t", bibtex="b", summary="s", settings=Settings(head="gap"),
-                tuned={"probe": {"epochs": 99}})
-"""
-    install("acme", source, "[mlbench.recipes]\ngreedy = acme:RECIPE")
-    made = suite.make_suite({"plugins": ("greedy",), "track": "probe"})
+def test_only_head_options_and_rates_may_be_tuned_per_method(acme):
+    acme(tuned={"probe": {"epochs": 99}})
+    made = suite.make_suite({"plugins": ("acme",), "track": "probe"})
     _, refused = expand_suite(made, splits_of)
     assert "tunes epochs" in refused[0].reason
 

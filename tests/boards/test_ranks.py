@@ -6,7 +6,7 @@ from mlbench.boards.ranks import rank
 from mlbench.boards.render import markdown
 from mlbench.boards.rows import tables
 from mlbench.metrics.paired import Influence
-from mlbench_tools.analysis.comparison import paired_bootstrap
+from mlbench_tools.analysis.comparison import compare_runs
 from tests.boards.scored import labels, write
 from tests.store.made import made_record, made_scores
 
@@ -30,17 +30,10 @@ def test_the_image_variance_is_that_of_the_paired_bootstrap(store):
     records = [write(store, "a", 1.5, noise=1), write(store, "b", 1.0, noise=2)]
     values = [store.influence(record).values.astype(float) for record in records]
     deviation = ((values[0] - values[1]) ** 2).sum() ** 0.5
-    first, second = (_by_key(store.predictions(record)) for record in records)
-    found, _ = paired_bootstrap([first.logits], [second.logits], first.targets)
+    sides = [[record] for record in records]
+    found = compare_runs(*sides, [sides, sides], store).over_images
     drawn = (found.high - found.low) / 2 / 1.96
     assert deviation == pytest.approx(drawn, rel=0.1)
-
-
-def _by_key(predictions):
-    order = np.argsort(predictions.keys)
-    return type(predictions)(
-        predictions.logits[order], predictions.targets[order], tuple(sorted(predictions.keys))
-    )
 
 
 def test_pairing_tells_apart_what_intervals_alone_do_not(store):

@@ -5,17 +5,15 @@ import time
 
 import pytest
 
-from mlbench import numbers
 from mlbench.cli.matrix import print_failures
 from mlbench.executors import Failure, Outcome, fail, make_jobs
 from mlbench.executors.run_status import Followed, StatusFile, overview
 from mlbench.executors.sharing import QueuedRun, announce
 from mlbench.leases import claim
-from mlbench.store import Store
 from mlbench.types import Places
 from tests.engine import tiny
-from tests.store.made import made_record
 from tests.test_build import matrix
+from tests.test_plan import record_of
 
 
 @pytest.fixture
@@ -26,12 +24,6 @@ def jobs(tmp_path):
     return make_jobs(specs, places, "mlbench run --plugins gap")
 
 
-def keep_record(job, **more):
-    fields = {"spec": job.spec, "run_id": job.spec.run_id, **more}
-    made = made_record("gap").model_copy(update={"numbers": numbers.numbers_of(job.spec)} | fields)
-    Store(job.places.results).write(made)
-
-
 def queued(job):
     return QueuedRun(run_id=job.spec.run_id, title=job.spec.title, why="no record")
 
@@ -40,7 +32,7 @@ def test_every_state_is_shown_with_what_matters_of_it(cli, jobs):
     done, running, failed, stopped, waiting = jobs
     assert "nothing yet" in cli("status").out
     cli("status", "--results", "nowhere").failed("there is no folder nowhere")
-    keep_record(done)
+    record_of(done.spec, done.places.results)
     fail(failed, "killed", "killed by SIGKILL from outside", "give it more memory")
     claim(stopped.folder).release()
     queue = [queued(job) for job in jobs if job is not stopped]
@@ -95,7 +87,8 @@ def test_an_outcome_of_before_does_not_count_for_a_run_in_a_queue(cli, jobs):
 
 
 def test_a_run_that_diverged_is_not_done(cli, jobs):
-    keep_record(jobs[0], status="diverged", error="the training loss became nan at step 31")
+    lost = {"status": "diverged", "error": "the training loss became nan at step 31"}
+    record_of(jobs[0].spec, jobs[0].places.results, **lost)
     told = cli("status").out
     assert "became nan at step 31" in told and "--retry-diverged" in told and "1 diverged" in told
     why = cli("why", jobs[0].spec.run_id).out
@@ -118,8 +111,8 @@ def test_failures_of_one_reason_are_told_once(jobs, capsys):
 
 def test_why_names_the_reason_of_a_failure_and_the_nearest_record_of_a_run(cli, jobs):
     done, other, failed, *_ = jobs
-    keep_record(done)
-    keep_record(other, numbers={"head gone": 1})
+    record_of(done.spec, done.places.results)
+    record_of(other.spec, other.places.results, numbers={"head gone": 1})
     failed.folder.mkdir(parents=True)
     failed.log.write_text("the last words\n")
     fail(failed, "killed", "killed by SIGKILL from outside", "give it more memory")

@@ -27,10 +27,14 @@ def opened(file, make=right, chunk=None):
 @pytest.fixture
 def file(tmp_path):
     """An array that was made and finished."""
-    array = opened(tmp_path / "a.rows")
-    array.write(np.arange(N), right(np.arange(N)))
+    return finished(tmp_path / "a.rows")
+
+
+def finished(file):
+    array = opened(file)
+    array.write(everything, right(everything))
     array.finish()
-    return tmp_path / "a.rows"
+    return file
 
 
 def never(positions):
@@ -67,15 +71,10 @@ def test_rows_that_were_never_made_are_made_when_they_are_read(tmp_path, caplog)
 RECORD = 2 * 12 + 4
 
 
-def reverse_rows(content):
+def reverse_rows(content, moved=RECORD):
+    """Reverses the first bytes of the rows, and leaves the others, as checksums, where they are."""
     rows = [content[i * RECORD : (i + 1) * RECORD] for i in range(N)]
-    return b"".join(reversed(rows)) + content[N * RECORD :]
-
-
-def reverse_bytes_of_rows(content):
-    """Reverses the rows and leaves the checksums where they are."""
-    rows = [content[i * RECORD : (i + 1) * RECORD] for i in range(N)]
-    mixed = [rows[-1 - i][:-4] + row[-4:] for i, row in enumerate(rows)]
+    mixed = [rows[-1 - i][:moved] + row[moved:] for i, row in enumerate(rows)]
     return b"".join(mixed) + content[N * RECORD :]
 
 
@@ -85,7 +84,7 @@ DAMAGES = {
     "all zero": lambda c: bytes(len(c)),
     "a zeroed half in front": lambda c: bytes(len(c) // 2) + c[len(c) // 2 :],
     "reversed rows": reverse_rows,
-    "reversed rows under their checksums": reverse_bytes_of_rows,
+    "reversed rows under their checksums": lambda c: reverse_rows(c, moved=RECORD - 4),
     "cut in the middle": lambda c: c[: len(c) // 2],
     "cut at a row": lambda c: c[: 3 * RECORD],
     "longer": lambda c: c + b"more",
@@ -111,10 +110,7 @@ def test_damage_is_made_again_with_one_line(file, damage, caplog):
 def test_no_damage_ends_in_an_error_or_in_other_numbers(tmp_path, data, chunk):
     file = tmp_path / "fuzzed.rows"
     file.unlink(missing_ok=True)
-    array = opened(file)
-    array.write(everything, right(everything))
-    array.finish()
-    content = bytearray(file.read_bytes())
+    content = bytearray(finished(file).read_bytes())
     for _ in range(data.draw(st.integers(1, 5))):
         start = data.draw(st.integers(0, len(content)))
         content[start : start + data.draw(st.integers(0, 90))] = data.draw(st.binary(max_size=90))
@@ -134,10 +130,7 @@ def test_a_file_may_be_cut_or_deleted_while_it_is_open(file):
 
 
 def test_a_file_that_cannot_be_written_is_still_read(file, monkeypatch):
-    content = bytearray(file.read_bytes())
-    content[50] ^= 1
-    file.write_bytes(content)
-
+    file.write_bytes(content := DAMAGES["a flipped bit"](file.read_bytes()))
     real = os.open
 
     def refuse(path, flags, *mode):
@@ -181,9 +174,8 @@ def test_processes_that_make_one_array_disturb_neither_each_other_nor_a_reader(t
 
 
 def test_what_changes_after_a_file_was_opened_is_seen(file):
-    array, content = opened(file), bytearray(file.read_bytes())
-    content[50] ^= 1
-    file.write_bytes(content)
+    array = opened(file)
+    file.write_bytes(DAMAGES["a flipped bit"](file.read_bytes()))
     np.testing.assert_array_equal(array.read(everything), right(everything))
 
 

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,16 +13,12 @@ from mlbench.data.labels import (
     label_context,
     random_embedding,
 )
-from mlbench.types import DataError, Index
+from mlbench.types import DataError
+from tests.data.test_noise import index
 
 targets = arrays.arrays(
     np.int8, st.tuples(st.integers(0, 30), st.integers(1, 8)), elements=st.sampled_from([-1, 0, 1])
 )
-
-
-def index(targets_NC):
-    keys = [str(i) for i in range(len(targets_NC))]
-    return Index([Path(key) for key in keys], keys, targets_NC)
 
 
 def random_targets(images=200, labels=6, seed=0):

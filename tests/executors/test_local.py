@@ -137,10 +137,10 @@ class {name}(Head):
 """
 CLASSES = re.findall(r"class (\w+)\(Head\)", HEADS)
 NAMES_OF = {"plain": "Head"} | {re.sub(r"\B[A-Z]", r"_\g<0>", c).lower(): c for c in CLASSES}
-STARVES = '''
-import os, torch
+LOSSES = '''
 from mlbench_plugins.losses.bce import BCE
-class Loss(BCE):
+
+class Starves(BCE):
     """Has room for a quarter of a batch of eight, on the last rank."""
 
     def forward(self, logits, targets):
@@ -148,11 +148,8 @@ class Loss(BCE):
         if rank == size - 1 and len(logits) * size > 4:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 512.00 MiB.")
         return super().forward(logits, targets)
-'''
-CROWDED = '''
-import os, torch
-from mlbench_plugins.losses.bce import BCE
-class Loss(BCE):
+
+class Crowded(BCE):
     """Has no room in the first run that gets here, which has a neighbour."""
 
     def forward(self, logits, targets):
@@ -167,9 +164,10 @@ FEW = "dataset_options={train_images: 24, test_images: 31, size: 32}"
 
 @pytest.fixture
 def run(cli, install, tmp_path):
-    """Run heads of another distribution; returns how it ended."""
-    entries = "\n".join(f"{name} = faulty:{head}" for name, head in NAMES_OF.items())
-    install("faulty", HEADS, f"[mlbench.heads]\n{entries}\n")
+    """Run heads and losses of another distribution; returns how it ended."""
+    entries = ["[mlbench.heads]", *(f"{name} = faulty:{head}" for name, head in NAMES_OF.items())]
+    entries += ["[mlbench.losses]", "starves = faulty:Starves", "crowded = faulty:Crowded"]
+    install("faulty", HEADS + LOSSES, "\n".join(entries))
 
     def call(*heads, **options):
         given = {"backbones": "timm:test_resnet", "weights": "none", "image_size": 32}
@@ -220,7 +218,7 @@ def test_whatever_a_plugin_does_the_rest_goes_on(run, tmp_path, store):
     assert undisturbed.average_precision == done["plain"].average_precision
 
 
-def test_a_run_that_succeeds_at_last_has_no_failure(run, install, tmp_path):
+def test_a_run_that_succeeds_at_last_has_no_failure(run, tmp_path):
     assert run("aborts").code == 1 and failures(tmp_path)
     (tmp_path / "site-faulty" / "faulty.py").write_text(HEADS.replace("os.abort()", "pass"))
     assert run("aborts").code == 0 and not failures(tmp_path)
@@ -237,10 +235,7 @@ def test_the_first_rank_that_fails_is_the_one_that_is_named(run, tmp_path, store
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_run_short_of_memory_is_tried_again_in_smaller_parts(
-    run, install, tmp_path, processes, store
-):
-    install("starves", STARVES, "[mlbench.losses]\nstarves = starves:Loss")
+def test_a_run_short_of_memory_is_tried_again_in_smaller_parts(run, tmp_path, processes, store):
     options = {"processes": processes, "losses": "bce,starves", "set": "freeze_bn=true"}
     assert run("plain", **options).code == 0 and not failures(tmp_path)
     found = {one.spec.settings.loss: one for one in store.records()}
@@ -254,9 +249,8 @@ def test_a_run_short_of_memory_is_tried_again_in_smaller_parts(
 
 
 def test_a_run_short_of_memory_beside_others_is_tried_again_alone(
-    run, install, tmp_path, monkeypatch, store, caplog
+    run, tmp_path, monkeypatch, store, caplog
 ):
-    install("crowded", CROWDED, "[mlbench.losses]\ncrowded = crowded:Loss")
     monkeypatch.setenv("FAULT_MARK", str(tmp_path / "mark"))
     run("plain", losses="crowded", seeds="0,1", jobs=2).ok()
     assert "failed beside others; it is repeated" in caplog.text
@@ -264,20 +258,19 @@ def test_a_run_short_of_memory_beside_others_is_tried_again_alone(
     assert not any("grad_accumulation" in str(record.notes) for record in store.records())
 
 
-@pytest.mark.parametrize(("kills", "code"), [(1, 0), (9, 2)])
-def test_a_plan_that_is_killed_once_is_made_again(run, tmp_path, monkeypatch, kills, code):
+@pytest.mark.parametrize(
+    ("head", "kills", "code"), [("shot", 1, 0), ("shot", 9, 2), ("cautious", 1, 0)]
+)
+def test_a_signal_while_a_model_is_made_is_no_fault_of_it(
+    run, tmp_path, monkeypatch, head, kills, code
+):
+    """A plan that is killed once is made again."""
     (tmp_path / "kills").write_bytes(bytes(kills))
     monkeypatch.setenv("FAULT_KILLS", str(tmp_path / "kills"))
-    ended = run("shot")
-    assert (ended.code, "memory ran out" in ended.err) == (code, code == 2)
-
-
-def test_a_signal_is_no_fault_of_what_is_being_made(run, tmp_path, monkeypatch):
-    (tmp_path / "kills").write_bytes(b".")
-    monkeypatch.setenv("FAULT_KILLS", str(tmp_path / "kills"))
-    ended = run("cautious")
-    assert ended.code == 0 and not failures(tmp_path), ended.err
-    assert not (tmp_path / "kills").read_bytes()
+    ended = run(head)
+    assert (ended.code, "memory ran out" in ended.err) == (code, code == 2), ended.err
+    assert not failures(tmp_path)
+    assert code or not (tmp_path / "kills").read_bytes()
 
 
 @pytest.fixture
@@ -290,12 +283,15 @@ def job(tmp_path, cache):
     return make_jobs(plan.make_plan(make_suite(fields), places).missing, places, "")[0]
 
 
+def watching(**heard):
+    """The progress of a run, of which functions hear."""
+    progress = Quiet()
+    vars(progress).update(heard)
+    return progress
+
+
 def test_a_second_interruption_gives_the_run_back_at_once(job, monkeypatch):
     wait, begun, interruptions = local.wait, [], []
-
-    class Watching(Quiet):
-        def epoch(self, log):
-            begun.append(log)
 
     def interrupted(*given, **more):
         if begun and len(interruptions) < 2:
@@ -304,7 +300,7 @@ def test_a_second_interruption_gives_the_run_back_at_once(job, monkeypatch):
         return wait(*given, **more)
 
     monkeypatch.setattr(local, "wait", interrupted)
-    shown = SimpleNamespace(begin=lambda *_: Watching(), end=lambda outcome: None)
+    shown = SimpleNamespace(begin=lambda *_: watching(epoch=begun.append), end=lambda outcome: None)
     with pytest.raises(KeyboardInterrupt):
         local.execute([job], Options(), shown)
     assert len(interruptions) == 2 and find_holder(job.folder) is None
@@ -435,15 +431,11 @@ def test_a_second_run_on_a_gpu_begins_when_the_first_has_told_a_step(job, smi):
     """What others use is not taken for a run's need."""
     told = []
 
-    class Watching(Quiet):
-        def step(self, *_):
-            told.append("step")
-
     def begin(number, *_):
         told.append(number)
         if number == 2:
             raise KeyboardInterrupt
-        return Watching()
+        return watching(step=lambda *_: told.append("step"))
 
     smi("echo '0, GPU-0, 36000, 81000'")
     with pytest.raises(KeyboardInterrupt):
@@ -459,13 +451,9 @@ def test_the_memory_of_a_gpu_is_asked_for_when_a_run_begins_steps_or_ends(job, s
     calls = smi(free % (job.folder.parents[2] / "calls"), "echo 0, GPU-0, $free, 81000")
     begun, told = [], []
 
-    class Watching(Quiet):
-        def epoch(self, log):
-            told.append(len(begun))
-
     def begin(number, *_):
         begun.append(number)
-        return Watching()
+        return watching(epoch=lambda log: told.append(len(begun)))
 
     beside(job, SimpleNamespace(begin=begin, end=lambda outcome: None))
     assert told == [1] * 20 + [2] * 20, "no room beside the first"

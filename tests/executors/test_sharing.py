@@ -85,34 +85,21 @@ def test_a_failure_that_names_a_file_not_in_utf8_is_kept(job):
     assert Failure.read(mine.failure_file) == failed and failed.reason[:8] == r"re\udcff"
 
 
-def test_a_run_whose_lease_was_lost_ends_at_its_next_step_and_writes_nothing(runs, job):
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_run_whose_lease_was_lost_ends_at_its_next_step_or_writes_nothing(runs, job, goes_on):
     mine, seen = job(), []
 
     def lose(progress):
         old = time.time() - 300
         os.utime(next(mine.folder.glob("lease-*.json")), (old, old))
         seen.append(claim(mine.folder))
-        progress.lease.check()
+        if goes_on:
+            progress.lease.check()
 
     runs.meanwhile = lose
     outcome = carry_out(mine)
     assert (outcome.record, outcome.failure) == (None, None)
     assert not mine.failure_file.exists() and not Store(mine.places.results).records()
-    seen[0].check()
-
-
-def test_a_run_whose_lease_was_lost_after_its_last_step_writes_nothing(runs, job):
-    mine, seen = job(), []
-
-    def lose(progress):
-        old = time.time() - 300
-        os.utime(next(mine.folder.glob("lease-*.json")), (old, old))
-        seen.append(claim(mine.folder))
-
-    runs.meanwhile = lose
-    outcome = carry_out(mine)
-    assert (outcome.record, outcome.failure) == (None, None)
-    assert not Store(mine.places.results).records()
     seen[0].check()
 
 

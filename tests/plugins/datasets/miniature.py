@@ -10,6 +10,10 @@ from mlbench_plugins.datasets.voc import VOC2007
 
 FOLDERS = ("actor", "zoo")
 TRAIN, TEST = 18, 10
+NUS_KEYS = [
+    f"{FOLDERS[i % 2]}/{i // 2 + 1:04d}_{2124494179 + 7919 * i}.jpg" for i in range(TRAIN + TEST)
+]
+"""A folder a query, a running number and Flickr's number of the photo."""
 VG_TRAIN, VG_TEST = 12, 8
 
 
@@ -50,14 +54,6 @@ def voc2012(folder):
     return voc_lists(folder, parts, {"dog_train": [1, -1], "cat_train": [0, -1]})
 
 
-def nus_paths():
-    """As in Imagelist.txt: a folder a query, a running number and Flickr's number of the photo."""
-    return [
-        f"{FOLDERS[i % 2]}\\{i // 2 + 1:04d}_{2124494179 + 7919 * i}.jpg"
-        for i in range(TRAIN + TEST)
-    ]
-
-
 def nus_labels():
     """0/1 [images, 81]; every third image has no label, the last two labels have no positive."""
     labels = (np.random.default_rng(1).random((TRAIN + TEST, len(NAMES))) < 0.3).astype(int)
@@ -72,14 +68,13 @@ def write(file, lines):
 
 
 def nus_photos(root):
-    for i, path in enumerate(nus_paths()):
-        folder, name = path.split("\\")
-        photo(root / "Flickr" / folder / name, i)
+    for i, key in enumerate(NUS_KEYS):
+        photo(root / "Flickr" / key, i)
 
 
 def nus_official(root):
     """Train and test alternate in the list of all, as they do in the official one."""
-    paths, labels = nus_paths(), nus_labels()
+    paths, labels = [key.replace("/", "\\") for key in NUS_KEYS], nus_labels()
     order = np.random.default_rng(2).permutation(len(paths))
     rows = {"Train": np.sort(order[:TRAIN]), "Test": np.sort(order[TRAIN:])}
     write(root / "ConceptsList" / "Concepts81.txt", NAMES)
@@ -97,10 +92,11 @@ def nus_official(root):
 def nus_table(root, header=True):
     """Images without a label are left out, as they are in the published table."""
     lines = ["filepath,label,split_name"] if header else []
-    for i, (path, row) in enumerate(zip(nus_paths(), nus_labels(), strict=True)):
+    for i, (key, row) in enumerate(zip(NUS_KEYS, nus_labels(), strict=True)):
         if row.any():
             listed = [NAMES[c] for c in np.flatnonzero(row)]
-            lines.append(f'Flickr\\{path},"{listed}",{"val" if i % 4 == 1 else "train"}')
+            path = "Flickr\\" + key.replace("/", "\\")
+            lines.append(f'{path},"{listed}",{"val" if i % 4 == 1 else "train"}')
     write(root / "nus_wid_data.csv", lines)
     return root
 

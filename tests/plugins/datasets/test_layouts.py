@@ -16,7 +16,7 @@ from mlbench_plugins.datasets.apparel import ELEVEN
 from mlbench_plugins.datasets.nuswide import NAMES
 from mlbench_plugins.datasets.voc import VOC2007
 from tests.plugins.datasets import miniature
-from tests.plugins.datasets.miniature import nus_labels, nus_paths
+from tests.plugins.datasets.miniature import NUS_KEYS, nus_labels
 
 
 # ------------------------------------------------------------------------------ in official layout
@@ -65,20 +65,22 @@ def coco(root, year):
 
 def nuswide(root):
     miniature.nus_official(root)
-    for path in nus_paths():
-        write(root / "Flickr" / path.replace("\\", "/"), path)
-    single = [path.replace("\\", "/") for path in nus_paths()]
-    write(root / "single_positive_train.txt", "\n".join(single[:9]))
-    write(root / "single_positive_test.txt", "\n".join(single[9:15]))
+    flickr(root)
+    write(root / "single_positive_train.txt", "\n".join(NUS_KEYS[:9]))
+    write(root / "single_positive_test.txt", "\n".join(NUS_KEYS[9:15]))
+
+
+def flickr(root):
+    for key in NUS_KEYS:
+        write(root / "Flickr" / key, key)
 
 
 def nus_csv(root):
     """ASL's table: another name for each photo, with its row and a secret."""
-    for i, (path, row) in enumerate(zip(nus_paths(), nus_labels(), strict=True)):
-        name = (
-            f"images/{i * 977}_{path.rpartition('_')[2].removesuffix('.jpg')}_b039de{i:04x}_m.jpg"
-        )
-        write(root / name, path)
+    for i, (key, row) in enumerate(zip(NUS_KEYS, nus_labels(), strict=True)):
+        photo = key.rpartition("_")[2].removesuffix(".jpg")
+        name = f"images/{i * 977}_{photo}_b039de{i:04x}_m.jpg"
+        write(root / name, key)
         with (root / "nus_wid_data.csv").open("a") as table:
             labels = [NAMES[c] for c in np.flatnonzero(row)]
             table.write(f'{name},"{labels}",{"val" if i % 4 == 1 else "train"}\n')
@@ -136,6 +138,11 @@ def moved(*moves):
     return change
 
 
+def into(place, *names):
+    """Move several folders or files to a place that is named after each."""
+    return moved(*(f"{name} > {place.format(name)}" for name in names))
+
+
 def removed(*patterns):
     def change(root):
         found = {path for pattern in patterns for path in root.glob(pattern)}
@@ -186,9 +193,7 @@ def flat(root, every=2):
 
 def one_matrix(root):
     """81 columns a line instead of a file a concept."""
-    rows = {
-        path.replace("\\", "/"): row for path, row in zip(nus_paths(), nus_labels(), strict=True)
-    }
+    rows = dict(zip(NUS_KEYS, nus_labels(), strict=True))
     for part in ("Train", "Test"):
         listed = (root / "ImageList" / f"{part}Imagelist.txt").read_text().split()
         lines = [" ".join(map(str, rows[key.replace("\\", "/")])) for key in listed]
@@ -198,9 +203,8 @@ def one_matrix(root):
 
 def as_npy(root):
     """The single-positive benchmark's own files, without the official ones."""
-    keys = [path.replace("\\", "/") for path in nus_paths()]
     for part, rows in (("train", slice(0, 9)), ("val", slice(9, 15))):
-        np.save(root / f"formatted_{part}_images.npy", np.array(keys[rows]))
+        np.save(root / f"formatted_{part}_images.npy", np.array(NUS_KEYS[rows]))
         np.save(root / f"formatted_{part}_labels.npy", nus_labels()[rows].astype(float))
     removed("Groundtruth", "ImageList", "single_positive_*")(root)
 
@@ -208,8 +212,7 @@ def as_npy(root):
 def official_photos(root):
     """The table with the photos of the official archive, which have other names."""
     shutil.rmtree(root / "images")
-    for path in nus_paths():
-        write(root / "Flickr" / path.replace("\\", "/"), path)
+    flickr(root)
 
 
 def one_folder(root):
@@ -218,6 +221,7 @@ def one_folder(root):
     removed("*_*/")(root)
 
 
+YEAR14 = ("train2014", "val2014")
 VOC = "VOCdevkit/VOC2007/ImageSets/Main"
 LAKE = "Groundtruth/TrainTestLabels/Labels_lake_Train.txt"
 DEVKIT = "VOCdevkit/VOC2012 > VOC2012_train_val/VOC2012_train_val"
@@ -234,33 +238,23 @@ SAME = {
     "voc12-archive-name": ("voc2012", moved("VOCdevkit > VOCtrainval_11-May-2012/VOCdevkit")),
     "voc12-kaggle": ("voc2012", moved(DEVKIT)),
     "voc12-torchvision": ("voc2012", moved("VOCdevkit > TrainVal/VOCdevkit")),
-    "coco14-images-sub": (
-        "coco2014",
-        moved("train2014 > images/train2014", "val2014 > images/val2014", ". > coco2014"),
-    ),
-    "coco14-nested": (
-        "coco2014",
-        moved(*(f"{n} > {n}/{n}" for n in ("annotations", "train2014", "val2014"))),
-    ),
+    "coco14-images-sub": ("coco2014", into("images/{}", *YEAR14), moved(". > coco2014")),
+    "coco14-nested": ("coco2014", into("{0}/{0}", "annotations", *YEAR14)),
     "coco14-named-COCO2014": ("coco2014", moved(". > COCO2014")),
     "coco14-mscoco": ("coco2014", moved(". > data/mscoco")),
     "coco14-one-folder": ("coco2014", moved("train2014 > images"), val_beside_train),
-    "coco17-images-sub": (
-        *("coco2017", moved("train2017 > images/train2017", "val2017 > images/val2017")),
-    ),
+    "coco17-images-sub": ("coco2017", into("images/{}", "train2017", "val2017")),
     "coco17-apart": (
         "coco2017",
         moved("annotations > labels/x/annotations", "train2017 > train", "val2017 > val"),
     ),
-    "vg-images-sub": (
-        *("vg500", moved("VG_100K > images/VG_100K", "VG_100K_2 > images/VG_100K_2")),
-    ),
-    "vg-nested": ("vg500", moved("VG_100K > VG/VG_100K", "VG_100K_2 > VG/VG_100K_2")),
+    "vg-images-sub": ("vg500", into("images/{}", "VG_100K", "VG_100K_2")),
+    "vg-nested": ("vg500", into("VG/{}", "VG_100K", "VG_100K_2")),
     "vg-half-nested": ("vg500", moved("VG_100K_2 > VG_100K_2/VG_100K_2")),
     "vg-lists-apart": (
         "vg500",
         moved("VG_100K > a/VG_100K", "VG_100K_2 > a/b/VG_100K_2"),
-        moved(*(f"{p}_list_500.txt > lists/{p}_list_500.txt" for p in ("train", "test"))),
+        into("lists/{}", "train_list_500.txt", "test_list_500.txt"),
     ),
     "nus-named-NUSWIDE": ("original", moved(". > NUSWIDE")),
     "nus-images-flickr": ("original", moved("Flickr > images/Flickr")),
@@ -306,12 +300,11 @@ def hashed(columns):
     """Lists of code for retrieval instead of the official files."""
 
     def change(root):
-        rows = list(zip(nus_paths(), nus_labels(), strict=True))
+        rows = list(zip(NUS_KEYS, nus_labels(), strict=True))
         for part, chosen in (("train", rows[:9]), ("test", rows[9:15]), ("database", rows)):
             lines = [
-                f"./data/nuswide_81/Flickr/{path.replace(chr(92), '/')} "
-                + " ".join(map(str, row[:columns]))
-                for path, row in chosen
+                " ".join([f"./data/nuswide_81/Flickr/{key}", *map(str, row[:columns])])
+                for key, row in chosen
             ]
             write(root / f"{part}.txt", "\n".join(lines))
         removed("Groundtruth", "ImageList", "single_positive_*")(root)
@@ -321,7 +314,7 @@ def hashed(columns):
 
 def test_lists_of_code_for_retrieval(tmp_path):
     found = opened("hashing", made("hashing", tmp_path / "copy", hashed(81)))
-    assert list(found.train.keys) == [f"Flickr/{p.replace(chr(92), '/')}" for p in nus_paths()[:9]]
+    assert list(found.train.keys) == [f"Flickr/{key}" for key in NUS_KEYS[:9]]
     assert (found.train.targets == nus_labels()[:9]).all()
     assert all(file.is_file() for file in (*found.train.files, *found.test.files))
 
@@ -330,10 +323,6 @@ def halved(root):
     file = root / "annotations" / "instances_val2014.json"
     shutil.copy(file, file.with_name("instances_minival2014.json"))
     file.rename(file.with_name("instances_valminusminival2014.json"))
-
-
-def nuswide_in(place):
-    return lambda root: nuswide(root / place)
 
 
 def named(*files):
@@ -384,7 +373,7 @@ REFUSED = {
         *("original", (named("NUS_WID_Tags/Train_Tags81.txt"),)),
         r"Train_Tags81\.txt: tags of users, which are not the ground truth",
     ),
-    "nus-two": ("original", (moved(". > a"), nuswide_in("b")), "holds several copies: .*"),
+    "nus-two": ("original", (moved(". > a"), lambda root: nuswide(root / "b")), "several copies: "),
     "app-msrn-by-default": ("apparel", (one_folder,), "--dataset-option split=msrn"),
 }
 

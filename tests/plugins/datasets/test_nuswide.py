@@ -8,10 +8,10 @@ from mlbench import contracts
 from mlbench.types import DataError, digest
 from mlbench_plugins.datasets.nuswide import NUSWIDE
 from tests.plugins.datasets import miniature
-from tests.plugins.datasets.miniature import TEST, TRAIN, nus_labels, nus_paths
+from tests.plugins.datasets.miniature import NUS_KEYS as KEYS
+from tests.plugins.datasets.miniature import TEST, TRAIN, nus_labels
 
 NAMES = NUSWIDE.names
-KEYS = [path.replace("\\", "/") for path in nus_paths()]
 
 
 def opened(root, **options):

@@ -31,8 +31,10 @@ def jpeg(colour):
     return content.getvalue()
 
 
-def voc_archives(folder):
+@pytest.fixture
+def shelf(tmp_path):
     """Two small tars in the official layout: images 1 to 3 and 4 to 6; 2 and 5 are dogs."""
+    folder = tmp_path / "shelf"
     parts = {"trainval": ["000001", "000002", "000003"], "test": ["000004", "000005", "000006"]}
     states = {f"dog_{part}": [-1, 1, -1] for part in parts}
     for part, keys in parts.items():
@@ -44,11 +46,6 @@ def voc_archives(folder):
             tar.add(folder / part, "VOCdevkit")
         shutil.rmtree(folder / part)
     return folder
-
-
-@pytest.fixture
-def shelf(tmp_path):
-    return voc_archives(tmp_path / "shelf")
 
 
 def named(place):

@@ -7,6 +7,7 @@ import struct
 import tarfile
 import zipfile
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -68,16 +69,14 @@ def refused(root, tmp_path):
     return call
 
 
+FORMS = {"tar": tar_with, "tar.gz": partial(tar_with, mode="w:gz"), "zip": zip_with}
+each_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 CONTENT = (("set/a b.txt", b"one"), ("set/deep/\u00fc.txt", b"two" * 1000), ("other", b""))
 
 
-@pytest.mark.parametrize("form", ["tar", "tar.gz", "zip"])
+@each_form
 def test_files_arrive_whole_whatever_the_archive_is_called(root, tmp_path, form):
-    file = tmp_path / "archive.bin"
-    if form == "zip":
-        zip_with(file, *CONTENT)
-    else:
-        tar_with(file, *CONTENT, mode="w:" + form.partition(".")[2])
+    file = form(tmp_path / "archive.bin", *CONTENT)
     seen = []
     top = unpack(file, root, MEGABYTE, lambda done, total: seen.append(done))
     assert top == ["other", "set"] and seen == sorted(seen) and len(seen) == 3
@@ -119,12 +118,11 @@ def test_a_link_in_a_zip_becomes_a_plain_file(root, tmp_path):
     assert not (root / "set/strange").is_symlink()
 
 
-@pytest.mark.parametrize("form", ["w", "w:gz", "zip"])
+@each_form
 @pytest.mark.parametrize("sizes", [[3 * MEGABYTE], [0] * 3000], ids=["large", "empty files"])
 def test_a_bomb_is_refused(refused, tmp_path, form, sizes):
     members = [(f"set/{i}", bytes(size)) for i, size in enumerate(sizes)]
-    file = tmp_path / "archive"
-    _ = zip_with(file, *members) if form == "zip" else tar_with(file, *members, mode=form)
+    file = form(tmp_path / "archive", *members)
     assert "more than the 1,048,576 bytes" in refused(file)
 
 
@@ -136,12 +134,11 @@ def test_a_zip_that_lies_about_its_sizes_is_refused(refused, tmp_path):
 
 
 @pytest.mark.parametrize("part", [0.1, 0.9])
-@pytest.mark.parametrize("form", ["w", "w:gz", "zip"])
+@each_form
 def test_a_truncated_archive_is_refused(refused, tmp_path, form, part):
     noise = random.Random(0).randbytes(20_000)
     members = [(f"set/{i}", noise) for i in range(5)]
-    file = tmp_path / "archive"
-    _ = zip_with(file, *members) if form == "zip" else tar_with(file, *members, mode=form)
+    file = form(tmp_path / "archive", *members)
     content = file.read_bytes()
     file.write_bytes(content[: int(len(content) * part)])
     refused(file)

@@ -32,11 +32,6 @@ def voc():
     return committed("voc2007-mini", "gap")
 
 
-@pytest.fixture(scope="module")
-def synthetic(cache):
-    return made(cache)
-
-
 @pytest.fixture
 def places(tmp_path, cache):
     return Places(data=tmp_path, results=tmp_path, cache=cache)
@@ -230,9 +225,9 @@ DATA = {
 
 
 @pytest.mark.parametrize("name", DATA)
-def test_the_data_set_tells_what_differs(name, synthetic, tmp_path, places):
+def test_the_data_set_tells_what_differs(name, cache, tmp_path, places):
     tamper, message = DATA[name]
-    found = findings(verified(tmp_path, make(*tamper(*synthetic)), places))
+    found = findings(verified(tmp_path, make(*tamper(*made(cache))), places))
     assert [check for check, _ in found] == ["data"] and re.search(message, found[0][1]), found
 
 

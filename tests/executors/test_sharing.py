@@ -19,7 +19,7 @@ FORK = multiprocessing.get_context("fork")
 
 
 class Runs:
-    """Stands for ``run_in_steps``: what a run does in its course, and whose record results."""
+    """Stands for ``one_run.run``: what a run does in its course, and whose record results."""
 
     def __init__(self):
         self.begun = []
@@ -37,7 +37,7 @@ class Runs:
 @pytest.fixture
 def runs(monkeypatch):
     found = Runs()
-    monkeypatch.setattr(worker, "run_in_steps", found)
+    monkeypatch.setattr(worker, "run", found)
     return found
 
 

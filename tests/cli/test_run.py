@@ -40,7 +40,7 @@ def positives(name, record, root, cache):
     """What `mlbench data stats` counts in the training part."""
     counted = label_statistics(name, open_splits(name, record.spec.dataset_options, root, cache))
     assert counted.cooccurrence.nbytes == 4 * len(counted.labels) ** 2, "no Python numbers"
-    return tuple(label["train"] for label in counted.labels)
+    return tuple(label.train for label in counted.labels)
 
 
 def test_a_matrix_is_run_ranked_and_not_run_again(cli, small, tmp_path, store):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -54,7 +53,7 @@ def timm_backbone(
     file = None if weights in ("default", "none") else read_weights(weights)
     options = dict(timm_kwargs or {}) | _file_options(name, file)
     architecture = {"timm_kwargs": dict(options)} if options else {}
-    probe = _probe(name, json.dumps(options))
+    probe = _probe(name, options)
     options |= size_options(probe.model, image_size)
     if weights == "default":
         refuse_unreachable(name, probe.model)
@@ -144,10 +143,9 @@ def _idle_modules(module: nn.Module, idle: set[str], prefix: str = "") -> Iterat
             yield from _idle_modules(child, idle, f"{prefix}{name}.")
 
 
-@functools.lru_cache(maxsize=16)
-def _probe(name: str, options: str) -> _Probe:
+def _probe(name: str, options: dict[str, Any]) -> _Probe:
     with torch.device("meta"):
-        model = create(name, pretrained=False, **json.loads(options))
+        model = create(name, pretrained=False, **options)
     try:
         return _Probe(model)
     except Exception as error:

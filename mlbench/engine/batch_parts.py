@@ -165,8 +165,8 @@ def restored(tensors: Sequence[Tensor]) -> Iterator[None]:
         yield
     finally:
         with torch.no_grad():
-            for tensor, value in zip(tensors, before, strict=True):
-                tensor.copy_(value)
+            if before:
+                torch._foreach_copy_(list(tensors), before)
 
 
 # ------------------------------------------------------------------------------------------- losses

@@ -176,14 +176,24 @@ def sam_perturbation(
     al., with T_w = |w|). Norms run over all parameters together; those without a gradient are not
     moved.
     """
-    moved = [(p, p.grad) for p in parameters if p.grad is not None]
-    with restored([p for p, _ in moved]):
-        with torch.no_grad():
-            directions = [grad * p.abs() if adaptive else grad for p, grad in moved]
-            scale = rho / (nn.utils.get_total_norm(directions) + TINY)
-            for (p, _), d in zip(moved, directions, strict=True):
-                p.add_(d * p.abs() * scale if adaptive else d * scale)
+    moved: list[Tensor] = [p for p in parameters if p.grad is not None]
+    with restored(moved):
+        if moved:
+            _climb(moved, [p.grad for p in moved if p.grad is not None], rho, adaptive)
         yield
+
+
+@torch.no_grad()
+def _climb(moved: list[Tensor], gradients: list[Tensor], rho: float, adaptive: bool) -> None:
+    """Move parameters by e; on CUDA a few kernels serve all of them."""
+    steps: tuple[Tensor, ...] | list[Tensor] = gradients
+    if adaptive:
+        sizes = torch._foreach_abs(moved)
+        steps = torch._foreach_mul(gradients, sizes)
+    scale = rho / (nn.utils.get_total_norm(steps) + TINY)
+    if adaptive:
+        steps = torch._foreach_mul(steps, sizes)
+    torch._foreach_add_(moved, torch._foreach_mul(steps, scale))
 
 
 # ------------------------------------------------------------------------------------------ learner
@@ -205,15 +215,14 @@ class MovingAverage(nn.Module):
     def update(self, model: nn.Module) -> None:
         """Average in the weights after a step."""
         old, new = ([*one.parameters(), *one.buffers()] for one in (self.module, model))
-        mixed: tuple[list[Tensor], list[Tensor]] = [], []
-        for mine, theirs in zip(old, new, strict=True):
-            if self.updates and mine.is_floating_point():
-                mixed[0].append(mine)
-                mixed[1].append(theirs)
-            else:
-                mine.copy_(theirs)
-        if mixed[0]:
-            torch._foreach_lerp_(*mixed, 1 - self.settings.decay_after(self.updates))
+        for floating in (True, False):
+            mine, theirs = (
+                [x for x in one if x.is_floating_point() == floating] for one in (old, new)
+            )
+            if mine and floating and self.updates:
+                torch._foreach_lerp_(mine, theirs, 1 - self.settings.decay_after(self.updates))
+            elif mine:
+                torch._foreach_copy_(mine, theirs)
         self.updates += 1
 
     def get_extra_state(self) -> Tensor:

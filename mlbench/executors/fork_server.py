@@ -34,6 +34,7 @@ _PR_SET_PDEATHSIG = 1
 
 def serve(descriptor: int) -> NoReturn:
     """Fork on request until the other end of a socket is closed, then end all children."""
+    gc.disable()  # in half a million objects of imports it finds nothing; children enable it
     connection = socket.socket(fileno=descriptor)
     control = connection.fileno()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -83,7 +84,6 @@ def _load(*modules: str) -> None:
     """Import modules; exempt them from garbage collection, so that children share their memory."""
     for name in modules:
         importlib.import_module(name)
-    gc.collect()
     gc.freeze()
 
 
@@ -122,6 +122,7 @@ def _end(exits: dict[int, int]) -> None:
 
 def _run_task(messages: Connection, output: int, server: int) -> NoReturn:
     """Run a task in this newly forked process, then end the process."""
+    gc.enable()
     os.setsid()
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):

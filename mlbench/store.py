@@ -15,7 +15,7 @@ Files are written atomically (see ``mlbench.files``): a reader never finds half 
 from __future__ import annotations
 
 import glob
-import re
+import string
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -256,8 +256,9 @@ def _read(file: Path) -> RunRecord:
         record = read_record(file.read_bytes(), file)
     except OSError as error:
         raise StoreError(f"{file}: cannot be read ({error.strerror}); {RESTORE}") from error
-    old = re.escape(safe_name(f"{record.run_id}.{record.started}"))
-    if not re.fullmatch(rf"{re.escape(safe_name(record.run_id))}|{old}(\.[\da-f]+)?", file.stem):
+    names = safe_name(record.run_id), safe_name(f"{record.run_id}.{record.started}")
+    stem, _, digest = file.stem.rpartition(".")  # the digest's beginning, if it is superseded
+    if file.stem not in names and (stem != names[1] or set(digest) - set(string.hexdigits)):
         raise StoreError(f"{file}: holds run {record.run_id}; give the file that name")
     return record
 

@@ -27,6 +27,8 @@ from mlbench_plugins.layers.timm_models import (
 
 SHALLOWEST_STRIDE = 8
 
+_PROBES: dict[str, _Probe] = {}
+
 
 def timm_backbone(
     name: str,
@@ -54,9 +56,9 @@ def timm_backbone(
     options = dict(timm_kwargs or {}) | _file_options(name, file)
     architecture = {"timm_kwargs": dict(options)} if options else {}
     probe = _probe(name, options)
-    options |= size_options(probe.model, image_size)
+    options |= size_options(probe.architecture, image_size)
     if weights == "default":
-        refuse_unreachable(name, probe.model)
+        refuse_unreachable(name, probe.config)
     model = create(name, pretrained=weights == "default", **options)
     for unused in probe.unused:
         model.set_submodule(unused, nn.Identity())
@@ -117,8 +119,8 @@ class _Probe:
     """The levels of a model and the modules that they do not need, found on the meta device."""
 
     def __init__(self, model: Any) -> None:
-        self.model = model
-        side = model.pretrained_cfg.get("input_size", (3, 224, 224))[-1]
+        self.architecture, self.config = type(model), model.pretrained_cfg
+        side = self.config.get("input_size", (3, 224, 224))[-1]
         images = torch.zeros(1, 3, side, side, device="meta")
         strides = [info["reduction"] for info in model.feature_info]
         self.taken = [i for i, stride in enumerate(strides[:-1]) if stride >= SHALLOWEST_STRIDE]
@@ -127,10 +129,20 @@ class _Probe:
         maps = _maps(model, images, self.taken)
         levels = zip(maps, [*self.taken, -1], strict=True)
         self.spec = tuple(Level(m.shape[1], strides[i]) for m, i in levels)
-        names, parameters = zip(*model.named_parameters(), strict=True)
-        gradients = torch.autograd.grad(maps[-1].sum(), parameters, allow_unused=True)
-        idle = {name for name, g in zip(names, gradients, strict=True) if g is None}
+        needed = _leaves(maps[-1])
+        idle = {name for name, p in model.named_parameters() if p not in needed}
         self.unused = list(_idle_modules(model, idle))
+
+
+def _leaves(result: Tensor) -> set[Tensor]:
+    """The parameters that a result has a gradient for."""
+    nodes, left = set(), [result.grad_fn]
+    while left:
+        node = left.pop()
+        if node is not None and node not in nodes:
+            nodes.add(node)
+            left += (before for before, _ in node.next_functions)
+    return {node.variable for node in nodes if hasattr(node, "variable")}
 
 
 def _idle_modules(module: nn.Module, idle: set[str], prefix: str = "") -> Iterator[str]:
@@ -144,15 +156,20 @@ def _idle_modules(module: nn.Module, idle: set[str], prefix: str = "") -> Iterat
 
 
 def _probe(name: str, options: dict[str, Any]) -> _Probe:
-    with torch.device("meta"):
-        model = create(name, pretrained=False, **options)
-    try:
-        return _Probe(model)
-    except Exception as error:
-        raise PluginError(
-            f"backbone timm:{name} gives no feature maps that a head could use "
-            f"({type(error).__name__}: {error}); take a model of timm with forward_intermediates"
-        ) from error
+    """The probe of a model, which is made once in a process."""
+    key = f"{name} {options}"
+    if key not in _PROBES:
+        with torch.device("meta"):
+            model = create(name, pretrained=False, **options)
+        try:
+            _PROBES[key] = _Probe(model)
+        except Exception as error:
+            raise PluginError(
+                f"backbone timm:{name} gives no feature maps that a head could use "
+                f"({type(error).__name__}: {error}); take a model of timm with "
+                "forward_intermediates"
+            ) from error
+    return _PROBES[key]
 
 
 def _file_options(name: str, file: WeightFile | None) -> dict[str, Any]:

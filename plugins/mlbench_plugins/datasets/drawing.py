@@ -40,8 +40,9 @@ class Canvas:
         centres = (np.arange(size) + 0.5) / size
         self.x, self.y = centres[None, :], centres[:, None]
         top, bottom = self.dull(), self.dull()
-        ramp = self.y[..., None] * np.ones((1, size, 1))
-        self.pixels = np.array(top) * (1 - ramp) + np.array(bottom) * ramp
+        ramp = self.y[..., None]
+        row = np.array(top) * (1 - ramp) + np.array(bottom) * ramp
+        self.pixels = row.repeat(size, axis=1)
 
     def between(self, low: float, high: float) -> float:
         """A number evenly drawn from an interval."""
@@ -60,7 +61,11 @@ class Canvas:
 
     def paint(self, covered: Coverage, colour: Colour) -> None:
         """Lay a colour over what is there."""
-        self.pixels += (np.array(colour) - self.pixels) * covered[..., None]
+        rows, columns = (np.flatnonzero(covered.any(axis)) for axis in (1, 0))
+        if rows.size:  # most of a picture is not covered, and need not be computed
+            part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            below = self.pixels[part]
+            below += (np.array(colour) - below) * covered[part][..., None]
 
     def soft(self, inside: Coverage) -> Coverage:
         """Turn the distance to an edge (positive inside) into coverage, one pixel soft."""
@@ -77,7 +82,7 @@ class Canvas:
         for (ax, ay), (bx, by) in zip(corners, corners[1:] + corners[:1], strict=True):
             dx, dy = bx - ax, by - ay
             side = dx * (self.y - ay) - dy * (self.x - ax)
-            inside = np.minimum(inside, side / np.sqrt(dx * dx + dy * dy))
+            np.minimum(inside, side / np.sqrt(dx * dx + dy * dy), out=inside)
         return self.soft(inside)
 
     def box(self, left: float, top: float, right: float, bottom: float) -> Coverage:

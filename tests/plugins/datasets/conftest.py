@@ -38,5 +38,6 @@ def _listed(file):
     for line in file.read_text().splitlines():
         image, *present = map(int, line.split())
         keys.append(str(image))
-        rows.append(np.isin(np.arange(80), present))
-    return Index([Path(key) for key in keys], keys, np.stack(rows).astype(np.int8))
+        rows.append(np.zeros(80, np.int8))
+        rows[-1][present] = 1
+    return Index([Path(key) for key in keys], keys, np.stack(rows))

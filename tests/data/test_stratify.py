@@ -106,6 +106,13 @@ def test_no_more_is_held_out_than_ever_helps():
     assert held_out(1000) == 200 and held_out(117_266) == MOST and held_out(4) == 0
 
 
-def test_a_group_moves_to_a_side_that_lacks_its_label():
-    targets = np.array([[1, 1, 1], [0, 1, 1], [1, 1, 0]], np.int8)
-    assert on_both_sides(targets == 1, stratify(["0", "1", "2"], targets, 1)).all()
+@pytest.mark.parametrize(
+    ("rows", "held"),
+    [
+        (("111", "011", "110"), 1),
+        (("101111", "101011", "111010", "111000", "100110"), 4),  # two moves
+    ],
+)
+def test_a_group_moves_to_a_side_that_lacks_its_label(rows, held):
+    targets = np.array([[*map(int, row)] for row in rows], np.int8)
+    assert on_both_sides(targets == 1, stratify("01234"[: len(rows)], targets, held)).all()

@@ -120,8 +120,12 @@ def _installed(path: tuple[str, ...]) -> tuple[list[Plugin], list[str]]:
     lost: dict[str, None] = {}
     groups = {f"mlbench.{PLURALS[kind]}": kind for kind in EVERY_KIND}
     for distribution in distributions(path=list(path)):
-        for entry in (e for e in distribution.entry_points if e.group.startswith("mlbench.")):
-            name, version = distribution.metadata["Name"], distribution.version
+        entries = [e for e in distribution.entry_points if e.group.startswith("mlbench.")]
+        if not entries:
+            continue
+        metadata = distribution.metadata  # parsed at each access
+        name, version = metadata["Name"], metadata["Version"]
+        for entry in entries:
             if entry.group in groups:
                 found[Plugin(groups[entry.group], entry.name, entry.value, name, version)] = None
             else:

@@ -5,12 +5,17 @@ import importlib
 import os
 import subprocess
 import sys
+import threading
 import tomllib
 from collections import defaultdict
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from mlbench.cli import main, matrix, planning
+from mlbench.engine.distributed import World
+from mlbench.executors import fork_server, forking, local, worker
 
 ROOT = Path(__file__).parent.parent
 TOOLS = ROOT / "plugins" / "mlbench_tools"
@@ -110,52 +115,47 @@ def test_one_name_means_one_thing():
     assert not {name: places for name, places in names.items() if len(places) > 1}
 
 
-RUN = """
-import sys, threading
-import jinja2, pandas, scipy.stats, timm  # not traced, as that takes long
-entered = set()
-def enter(frame, event, _):
-    if event == "call" and frame.f_code.co_name != "<module>":
-        entered.add(frame.f_code.co_filename)
-from importlib import import_module
-from mlbench.cli import main, matrix, planning
-from mlbench.executors import local, worker
-from mlbench.engine.distributed import World
-def call(function, *args, **_):
-    module, _, name = function.partition(":")
-    return getattr(import_module(module), name)(*args, lambda *_: None)
-def execute(jobs, options, progress):
-    return [worker.carry_out(job, World(), progress.begin(1, 1, job.spec)) for job in jobs]
-matrix.call = planning.call = call
-local.execute = execute  # in this process, to see what they enter
-threading.setprofile(enter)
-sys.setprofile(enter)
-sys.argv = ["mlbench", "run", "--plugins", "gap", "--epochs", "1", "--image-size", "32"]
-sys.argv += ["--set", "dataset_options={train_images: 40, test_images: 20, size: 32}"]
-try:
-    main()
-except SystemExit as end:
-    assert not end.code
-sys.setprofile(None)
-print(*entered, sep="\\n")
-"""
+def enter_files(tell):
+    """Runs in a child: make one run there; returns the files that it enters.
+
+    The child has imported all that a run needs, which would take long under a trace.
+    """
+    entered = set()
+
+    def enter(frame, *_):  # as it returns nothing, it is told of calls alone
+        entered.add(frame.f_code)
+
+    def call(function, *args, **_):
+        module, _, name = function.partition(":")
+        return getattr(importlib.import_module(module), name)(*args, lambda *_: None)
+
+    def execute(jobs, options, progress):
+        return [worker.carry_out(job, World(), progress.begin(1, 1, job.spec)) for job in jobs]
+
+    matrix.call = planning.call = call
+    local.execute = execute  # in this process, to see what they enter
+    threading.settrace(enter)
+    sys.settrace(enter)
+    sys.argv = ["mlbench", "run", "--plugins", "gap", "--epochs", "1", "--image-size", "32"]
+    sys.argv += ["--set", "dataset_options={train_images: 40, test_images: 20, size: 32}"]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code
+    sys.settrace(None)
+    return {code.co_filename for code in entered if code.co_name != "<module>"}
 
 
-def test_one_run_enters_few_files(tmp_path, cache, capsys):
-    done = subprocess.run(
-        [sys.executable, "-c", RUN],
-        cwd=tmp_path,
-        env=os.environ | {"MLBENCH_CACHE": str(cache)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    sources = set(map(str, SOURCES))
-    files = [line for line in done.stdout.splitlines() if line in sources]
-    files += [str(ROOT / "mlbench" / "executors" / name) for name in ("forking.py", "local.py")]
+def test_one_run_enters_few_files(tmp_path, cache, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLBENCH_CACHE", str(cache))
+    forking.load_models(os.getpid())
+    entered = forking.call(f"{__name__}:{enter_files.__name__}", stall=300, relay=print)
+    files = entered & set(map(str, SOURCES)) - {fork_server.__file__}  # which prints for a child
+    files |= {forking.__file__, local.__file__}
     with capsys.disabled():
         print(f"\none run enters {len(files)} of {len(SOURCES)} files")
-    assert "plugins/mlbench_plugins/methods/pooling.py" in done.stdout
+    assert str(ROOT / "plugins/mlbench_plugins/methods/pooling.py") in entered
     assert len(files) <= TRACED, "\n".join(sorted(files))
 
 

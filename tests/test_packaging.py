@@ -27,14 +27,15 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture
-def mlbench(site, apart, monkeypatch):
+def mlbench(site, cli, monkeypatch):
     """Run ``mlbench`` where the third party's distribution is installed, too."""
-    monkeypatch.setenv("PYTHONPATH", str(site))
-    return apart
+    monkeypatch.setenv("PYTHONPATH", str(site))  # for ``apart``
+    monkeypatch.syspath_prepend(str(site))
+    return cli
 
 
-def test_a_third_partys_head_is_listed_shown_checked_and_run(mlbench, store):
-    listed = mlbench("list", "--json").json
+def test_a_third_partys_head_is_listed_shown_checked_and_run(mlbench, apart, store):
+    listed = apart("list", "--json").json
     rows = {row["kind"]: row for row in listed if row["distribution"] == "mlbench-max-mean"}
     names = {kind: (row["name"], row["problem"]) for kind, row in rows.items()}
     assert names == {"head": ("max_mean", None), "command": ("max_mean_size", None)}

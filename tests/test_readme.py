@@ -39,11 +39,16 @@ def commands():
             yield " ".join(found.split())
 
 
+@pytest.fixture(scope="module")
+def app():
+    return typer.main.get_command(make_app())
+
+
 @pytest.mark.parametrize("command", sorted(set(commands())))
-def test_every_command_shown_exists_with_its_flags(command):
+def test_every_command_shown_exists_with_its_flags(app, command):
     words = [w for w in shlex.split(command)[1:] if w != "..."]
     words = ["name" if w in ("NAME", "NAME...") else w for w in words]
-    verb = typer.main.get_command(make_app()).get_command(None, words.pop(0))
+    verb = app.get_command(None, words.pop(0))
     while verb is not None and words and hasattr(verb, "get_command"):
         verb = verb.get_command(None, words.pop(0))
     assert verb is not None, f"there is no `{command}`"

@@ -1,7 +1,11 @@
 """A suite of runs small enough to train in a test."""
 
+from importlib import import_module
+
 import pytest
 import yaml
+
+from mlbench.cli import matrix, planning
 
 SUITE = {
     "plugins": ["gap"],
@@ -35,3 +39,21 @@ def own(tmp_path, cli, monkeypatch):
 @pytest.fixture
 def small(suite):
     return suite()
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Plan in this process, and forecast nothing: for tests of neither."""
+
+    def call(function, *args, **_):
+        module, _, name = function.partition(":")
+        return getattr(import_module(module), name)(*args, lambda *_: None)
+
+    monkeypatch.setattr(planning, "call", call)
+    monkeypatch.setattr(matrix, "forecast", lambda _: ({}, []))
+
+
+@pytest.fixture
+def unmeasured(monkeypatch):
+    """Call no plugin after a matrix: ``mlbench repeat`` always measures speed, which takes long."""
+    monkeypatch.setattr(matrix, "_call_all", lambda *_: [])

@@ -39,7 +39,7 @@ def start(cli, suite, first):
     return call
 
 
-def test_a_run_starts_from_a_model_of_ours(cli, start, first, tmp_path, store):
+def test_a_run_starts_from_a_model_of_ours(cli, unmeasured, start, first, tmp_path, store):
     done = start().ok()
     (record,) = store.records()
     before = load(first / "checkpoint.safetensors").weights

@@ -9,39 +9,45 @@ from mlbench.text import named_values
 from mlbench.types import LabelNoise, SuiteError
 
 
-def planned(cli, *arguments):
-    ended = cli("run", *arguments, "--dry-run").ok()
-    return [line for line in ended.out.splitlines() if "would run" in line]
+@pytest.fixture
+def planned(cli, here):
+    """Plan a matrix; returns the lines of the runs that are missing."""
+
+    def call(*arguments):
+        ended = cli("run", *arguments, "--dry-run").ok()
+        return [line for line in ended.out.splitlines() if "would run" in line]
+
+    return call
 
 
-def test_what_uses_no_graph_is_planned_once(cli, small):
+def test_what_uses_no_graph_is_planned_once(planned, small):
     arguments = ("--suite", small, "--plugins", "gap,ssgrl")
-    lines = planned(cli, *arguments, "--set", "graph=identity,random,cooccurrence")
+    lines = planned(*arguments, "--set", "graph=identity,random,cooccurrence")
     assert len(lines) == 4
     assert sum("graph=identity" in line for line in lines) == 1
     assert not any("graph=" in line for line in lines if line.split()[1] == "gap")
-    (alone,) = planned(cli, "--suite", small, "--set", "graph=identity")
-    (plain,) = planned(cli, "--suite", small)
+    (alone,) = planned("--suite", small, "--set", "graph=identity")
+    (plain,) = planned("--suite", small)
     assert alone.split()[0] == plain.split()[0], "the same run"
 
 
-def test_what_uses_no_words_is_planned_once(cli, small, tmp_path):
+def test_what_uses_no_words_is_planned_once(planned, small, tmp_path):
     words = tmp_path / "words.txt"
     words.write_text("sun 1 0\nmoon 0 1\n")
     arguments = ("--suite", small, "--plugins", "gap,ml_decoder,ssgrl")
-    lines = planned(cli, *arguments, "--words", f"random,{words}")
+    lines = planned(*arguments, "--words", f"random,{words}")
     assert [line.split()[1] for line in lines].count("ssgrl") == 2
     assert len(lines) == 4 and sum("words=random" in line for line in lines) == 1
 
 
-def test_priors_are_no_graph(cli, suite):
+def test_priors_are_no_graph(planned, suite):
     priors = suite({"head_options": {"prior_bias": True}, "loss": "weighted_bce"})
-    assert len(planned(cli, "--suite", priors, "--set", "graph=cooccurrence,identity")) == 1
+    assert len(planned("--suite", priors, "--set", "graph=cooccurrence,identity")) == 1
 
 
-def test_a_suite_varies_the_graph_one_at_a_time(cli, suite):
+def test_a_suite_varies_the_graph_one_at_a_time(planned, suite):
     vary = {"graph": ["identity", "random"], "words": ["random"], "epochs": [2]}
-    assert len(planned(cli, "--suite", suite(vary=vary), "--plugins", "ssgrl")) == 5
+    assert len(planned("--suite", suite(vary=vary), "--plugins", "ssgrl")) == 5
 
 
 def test_ablations_stand_on_one_board_as_variants(cli, small, store):
@@ -56,7 +62,7 @@ def test_ablations_stand_on_one_board_as_variants(cli, small, store):
     assert any("drawn at random" in note for note in record.notes)
 
 
-def test_runs_on_noisy_labels_have_a_board_of_their_own(cli, small, tmp_path, store):
+def test_runs_on_noisy_labels_have_a_board_of_their_own(cli, planned, small, tmp_path, store):
     flags = ("--set", "label_noise.keep=0.4")
     cli("run", "--suite", small).ok()
     cli("run", "--suite", small, "--losses", "asl,bce", *flags).ok()
@@ -70,18 +76,16 @@ def test_runs_on_noisy_labels_have_a_board_of_their_own(cli, small, tmp_path, st
         targets = (store.predictions(record).targets for record in (clean, noisy))
         assert np.array_equal(*targets), "the test split is as it was"
     assert len(list((tmp_path / "results" / "leaderboards").glob("*labels-40*.md"))) == 1
-    assert len(planned(cli, "--suite", small, "--losses", "asl,bce", *flags)) == 0
+    assert len(planned("--suite", small, "--losses", "asl,bce", *flags)) == 0
 
 
-def test_flags_add_to_the_noise_of_a_suite(cli, suite):
-    (plain,) = planned(cli, "--suite", suite())
+def test_flags_add_to_the_noise_of_a_suite(planned, suite):
+    (plain,) = planned("--suite", suite())
     noisy = suite(label_noise={"keep": 0.5})
-    (half,) = planned(cli, "--suite", noisy)
-    (other,) = planned(cli, "--suite", noisy, "--set", "label_noise.seed=1")
+    (half,) = planned("--suite", noisy)
+    (other,) = planned("--suite", noisy, "--set", "label_noise.seed=1")
     assert len({line.split()[0] for line in (plain, half, other)}) == 3
-    for line in planned(
-        cli, "--suite", suite(grid={"label_noise": [{"keep": 0.4}, {"keep": 0.6}]})
-    ):
+    for line in planned("--suite", suite(grid={"label_noise": [{"keep": 0.4}, {"keep": 0.6}]})):
         assert "label_noise.keep=" in line and "data=" not in line
 
 

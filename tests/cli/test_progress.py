@@ -82,11 +82,16 @@ def test_a_run_whose_model_found_no_room_says_so():
     )
 
 
-def test_a_matrix_tells_of_planning_runs_and_measuring(impatient, cli, suite):
-    ended = cli("run", "--suite", suite({"epochs": 3}, measure=True))
-    assert ended.code == 0 and len(re.findall(r"planning: \d:\d\d:\d\d so far", ended.err)) > 1
+def test_a_matrix_tells_of_planning_runs_and_what_follows(impatient, cli, suite, install):
+    """What follows is a plugin, and a broken one hides no board."""
+    source = "def tell(specs, places):\n    print('after', len(specs), places.results)"
+    install("acme", source, "[mlbench.follow_ups]\nbroken = acme:gone\ntells = acme:tell")
+    ended = cli("run", "--suite", suite({"epochs": 3}, measure=True)).ok("controlled track")
+    assert len(re.findall(r"planning: \d:\d\d:\d\d so far", ended.err)) > 1
     assert re.search(r"  (model|training|evaluation|metrics|efficiency)", ended.err)
     assert re.search(r"measure: 0:00:\d\d so far", ended.err)
+    assert "follow_up 'broken' of acme 1.0 cannot be imported" in " ".join(ended.err.split())
+    assert "after 1 results" in ended.err
 
 
 def test_the_matrix_has_a_time_left_from_the_end_of_its_first_run(monkeypatch, specs, fails):

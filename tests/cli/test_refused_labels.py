@@ -18,7 +18,7 @@ ZERO = "write 0 (absent) instead"
 
 
 @pytest.fixture
-def plan(cli, tmp_path):
+def plan(cli, here, tmp_path):
     """Write a table of two good labels and these others (row -> cell), and plan a run on it."""
 
     def planned(*flags, good=True, **others):

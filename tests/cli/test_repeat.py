@@ -33,7 +33,7 @@ def written(tmp_path):
     return write
 
 
-def test_one_run_of_a_matrix_comes_out_the_same(cli, suite, tmp_path, store):
+def test_one_run_of_a_matrix_comes_out_the_same(cli, unmeasured, suite, tmp_path, store):
     matrix = suite(
         {"epochs": 2, "selection": "validation"},
         seeds=[0, 3],

@@ -445,7 +445,7 @@ def test_a_second_run_on_a_gpu_begins_when_the_first_has_told_a_step(job, smi):
 
 def test_the_memory_of_a_gpu_is_asked_for_when_a_run_begins_steps_or_ends(job, smi, monkeypatch):
     monkeypatch.setattr(local, "PAUSE", 1e9)
-    settings = job.spec.settings.model_copy(update={"epochs": 20})
+    settings = job.spec.settings.model_copy(update={"epochs": 6})
     job = job.model_copy(update={"spec": job.spec.model_copy(update={"settings": settings})})
     free = "[ $(wc -l < %s) = 3 ] && free=30000 || free=80000"
     calls = smi(free % (job.folder.parents[2] / "calls"), "echo 0, GPU-0, $free, 81000")
@@ -456,7 +456,7 @@ def test_the_memory_of_a_gpu_is_asked_for_when_a_run_begins_steps_or_ends(job, s
         return watching(epoch=lambda log: told.append(len(begun)))
 
     beside(job, SimpleNamespace(begin=begin, end=lambda outcome: None))
-    assert told == [1] * 20 + [2] * 20, "no room beside the first"
+    assert told == [1] * 6 + [2] * 6, "no room beside the first"
     assert len(calls.read_text().splitlines()) == 4, "groups, begin, step, begin"
 
 

@@ -49,6 +49,8 @@ class Dies(Plain):
         self.made > 1 and os._exit(3)
 """
 SMALL = {"image_size": 32, "epochs": 2, "batch_size": 6}
+NARROW = {"head_options": {"embedding_dim": 32, "feedforward": 32}}
+OPTIONS = {"gap": {"sam_rho": 0.1}, "ml_decoder": NARROW, "plain": {"ema_decay": 0.9}}
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def jobs(heads, tmp_path, cache):
             "dataset_options": {"synthetic": {"train_images": 24, "test_images": 20, "size": 32}},
             "settings": SMALL,
             "weights": "none",
-            "per_method": {"gap": {"sam_rho": 0.1}, "plain": {"ema_decay": 0.9}},
+            "per_method": {name: OPTIONS[name] for name in methods if name in OPTIONS},
         } | fields
         located = Places(results=tmp_path / where, cache=cache, workers=1)
         planned = plan.make_plan(suite.make_suite(fields), located)
@@ -90,7 +92,7 @@ def numbers(store):
 
 
 CROPS = [{"name": "flip"}, {"name": "random_resized_crop"}]
-OWN = {"gap": {"sam_rho": 0.1}, "plain": {"ema_decay": 0.9, "loss": "asl"}}
+OWN = OPTIONS | {"plain": {"ema_decay": 0.9, "loss": "asl"}}
 TWO_TEAMS = {"grid": {"augmentation": ([], CROPS)}, "losses": (), "per_method": OWN}
 
 

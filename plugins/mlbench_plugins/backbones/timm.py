@@ -160,7 +160,7 @@ def _probe(name: str, options: dict[str, Any]) -> _Probe:
     key = f"{name} {options}"
     if key not in _PROBES:
         with torch.device("meta"):
-            model = create(name, pretrained=False, **options)
+            model = create(name, pretrained=False, **options).eval()  # of one image, too
         try:
             _PROBES[key] = _Probe(model)
         except Exception as error:

@@ -19,6 +19,9 @@ from mlbench_plugins.layers.pretraining import of_file, of_tag
 from tests.given import path_of
 
 SMALL = "mobilenetv2_035"
+SLIM = {"depth": 3, "embed_dim": 64, "num_heads": 4}
+SLIM_SWIN = {"depths": (1, 1, 1, 1), "embed_dim": 24, "num_heads": (1, 2, 4, 8)}
+"""Arguments of timm for transformers of few weights."""
 
 
 def built(name, **options):
@@ -55,21 +58,21 @@ def test_curated_names_have_the_levels_of_their_papers(name, levels):
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "slim"),
     [
-        "resnet18",
-        SMALL,
-        "vit_tiny_patch16_224",
-        "swin_tiny_patch4_window7_224",
-        "convnext_atto",
-        "mobilenetv3_small_050",
-        "skresnet18",
+        ("resnet18", {}),
+        (SMALL, {}),
+        ("vit_tiny_patch16_224", SLIM),
+        ("swin_tiny_patch4_window7_224", SLIM_SWIN),
+        ("convnext_atto", {}),
+        ("mobilenetv3_small_050", {}),
+        ("skresnet18", {}),
     ],
 )
-def test_the_deepest_map_is_what_the_models_own_classifier_pools(name):
+def test_the_deepest_map_is_what_the_models_own_classifier_pools(name, slim):
     torch.manual_seed(0)
-    whole = timm.create_model(name, num_classes=7).eval()
-    backbone = built(name)
+    whole = timm.create_model(name, num_classes=7, **slim).eval()
+    backbone = built(name, timm_kwargs=slim)
     state = whole.state_dict()
     backbone.model.load_state_dict({k: state[k] for k in backbone.model.state_dict()})
     transformer = name.startswith(("vit", "swin"))
@@ -98,7 +101,7 @@ def test_the_deepest_map_is_what_the_models_own_classifier_pools(name):
 def test_class_and_register_tokens_are_no_places_of_the_map(name, prefix):
     """At a size that no position was made for, each place is the token of its patch."""
     torch.manual_seed(0)
-    backbone = built(name, image_size=224)
+    backbone = built(name, image_size=224, timm_kwargs=SLIM)
     side = backbone.spec[-1].stride
     images = torch.randn(2, 3, 5 * side, 3 * side)
     with torch.no_grad():
@@ -151,10 +154,11 @@ def test_a_files_header_or_else_its_name_says_what_it_was_trained_on(tmp_path, s
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18", SMALL, "swin_tiny_patch4_window7_224", "vit_tiny_patch16_224"]
+    ("name", "slim"),
+    [(SMALL, {}), ("swin_tiny_patch4_window7_224", SLIM_SWIN), ("vit_tiny_patch16_224", SLIM)],
 )
-def test_images_need_not_be_square_nor_of_the_size_asked_for(name):
-    backbone = built(name, image_size=224)
+def test_images_need_not_be_square_nor_of_the_size_asked_for(name, slim):
+    backbone = built(name, image_size=224, timm_kwargs=slim)
     with torch.no_grad():
         maps = backbone(torch.randn(1, 3, 96, 160))
     for level, found in zip(backbone.spec, maps, strict=True):

@@ -4,6 +4,7 @@ Triton decides when it is imported; tests/conftest.py asks for the interpreter.
 """
 
 import os
+import runpy
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mlbench import registry
 from mlbench.contracts.made_up import PYRAMID, features, made_up_context
 from mlbench.engine.model import autocast
-from mlbench_plugins.layers import channel_attention, decoupling
+from mlbench_plugins.layers import channel_attention, decoupling, numerics
 from mlbench_plugins.layers.channel_attention import channel_attention as attend
 from mlbench_plugins.layers.decoupling import tanh_scores
 
@@ -53,12 +54,21 @@ def assert_near_float64(function, inputs):
     assert [x.dtype for x, _ in pairs[1:]] == [x.dtype for x in inputs]
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("dtype", DTYPES)
+def cases(*shapes):
+    """All on a GPU; the interpreter takes half precision in the second shape alone."""
+    gpu = {"cpu": (), "cuda": pytest.mark.gpu}
+    return [
+        pytest.param(device, dtype, *shape, marks=mark)
+        for device, mark in gpu.items()
+        for dtype in DTYPES
+        for shape in (shapes if mark or dtype == torch.float32 else shapes[1:2])
+    ]
+
+
 @pytest.mark.parametrize(
-    ("pixels", "labels", "channels"),
-    # One of each; multiples of no tile; several programs for the sums of a tile.
-    [(1, 1, 1), (17, 3, 70), (2, 33, 5), (33, 18, 40)],
+    ("device", "dtype", "pixels", "labels", "channels"),
+    # One of each; multiples of no tile, the sums of a tile by one program and by several.
+    cases((1, 1, 1), (17, 3, 70), (2, 33, 5), (33, 18, 40)),
 )
 def test_scores_and_their_gradients(device, dtype, pixels, labels, channels):
     torch.manual_seed(pixels)
@@ -76,11 +86,10 @@ def test_scores_without_kernels(monkeypatch, dtype, scale):
         assert_near_float64(tanh_scores, inputs)
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize(
-    ("images", "labels", "channels", "side"), [(1, 1, 1, 1), (2, 3, 70, 3), (1, 34, 5, 7)]
+    ("device", "dtype", "images", "labels", "channels", "side"),
+    cases((1, 1, 1, 1), (2, 3, 70, 3), (1, 34, 5, 7)),
 )
 def test_attention_and_its_gradients(device, dtype, layout, images, labels, channels, side):
     torch.manual_seed(labels)
@@ -116,10 +125,10 @@ def test_large_products_saturate_and_large_weights_stay_finite(device):
 
 
 @pytest.mark.parametrize(("compiler", "runs"), [("", False), ("cc", True)])
-def test_without_a_c_compiler_the_layers_compute_without_kernels(compiler, runs):
-    code = f"from mlbench_plugins.layers.numerics import TRITON_RUNS as t; assert t is {runs}"
-    variables = {**os.environ, "PATH": "", "CC": compiler}
-    subprocess.run([sys.executable, "-c", code], env=variables, check=True)
+def test_without_a_c_compiler_the_layers_compute_without_kernels(compiler, runs, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("CC", compiler)
+    assert runpy.run_path(numerics.__file__)["TRITON_RUNS"] is runs
 
 
 @pytest.mark.filterwarnings("ignore")  # inductor's

@@ -54,6 +54,7 @@ def test_the_checks_that_follow_name_the_one_that_found_the_fault(broken):
     assert {r.name for r in results} >= {c.__name__ for c in contracts.checks_of("head")}
 
 
+FEW = "--set", "dataset_options={train_images: 40, test_images: 20, size: 32}"
 ENTRY = "[mlbench.heads]\nmine = acme:Mine\n"
 HEAD = """
 import time
@@ -119,7 +120,7 @@ def test_a_head_that_cannot_be_made_is_refused_when_planned_with_its_line(instal
     install("acme", HEAD.format(first="", then="pass").replace("spec[-1]", "spec[7]"), ENTRY)
     with pytest.raises(registry.PluginError, match=r"IndexError.*\(\S*acme\.py:\d+\)"):
         registry.make("head", "mine", ((), ()), {})
-    done = cli("run", "--plugins", "mine,gap", "--dry-run", "--results", str(tmp_path))
+    done = cli("run", "--plugins", "mine,gap", "--dry-run", "--results", str(tmp_path), *FEW)
     assert "refused" in (done.out + done.err)
     assert re.search(r"acme\.py:\d+\)", "".join((done.out + done.err).split()))
     assert done.code == 1, "as the run itself ends"
@@ -128,8 +129,7 @@ def test_a_head_that_cannot_be_made_is_refused_when_planned_with_its_line(instal
 def test_a_run_that_dies_in_a_foreign_plugin_names_its_line(install, cli, tmp_path):
     source = HEAD.format(first="", then="self.fc(features) if features[0].is_cpu else 0")
     install("acme", source, ENTRY)
-    options = "dataset_options={train_images: 40, test_images: 20, size: 32}"
-    command = ["--epochs", "1", "--image-size", "32", "--results", str(tmp_path), "--set", options]
+    command = ["--epochs", "1", "--image-size", "32", "--results", str(tmp_path), *FEW]
     done = cli("run", "--plugins", "mine", *command)
     said = " ".join((done.out + done.err).split())
     assert re.search(r"acme\.py:\d+\); `mlbench check mine` may say more", said), said

@@ -58,9 +58,9 @@ def test_trained_batch_norms_see_micro_batches():
 
 
 class Pool(nn.Module):
-    def __init__(self):
+    def __init__(self, channels):
         super().__init__()
-        self.classifier = nn.Linear(512, 3)
+        self.classifier = nn.Linear(channels, 3)
 
     def forward(self, features):
         return HeadOutput(self.classifier(features[-1].mean((2, 3))), {})
@@ -70,10 +70,12 @@ class Pool(nn.Module):
 def test_activations_that_are_computed_again_change_no_number(sync_bn):
     def fitted(recompute):
         torch.manual_seed(0)
-        backbone = timm_backbone("resnet18", weights="none", timm_kwargs={"drop_path_rate": 0.2})
+        options = {"timm_kwargs": {"drop_path_rate": 0.2}}
+        backbone = timm_backbone("test_resnet", weights="none", **options)
         assert not recompute or recompute_activations(backbone)
         assert backbone.model.grad_checkpointing == recompute
-        model = MultiLabelModel(backbone, Pool(), backbone.mean, backbone.std)
+        head = Pool(backbone.spec[-1].channels)
+        model = MultiLabelModel(backbone, head, backbone.mean, backbone.std)
         given = tiny.settings(epochs=1, ema_decay=0.5, sync_bn=sync_bn)
         state = fit(tiny.training(given, recompute=recompute), model)
         return state.losses, {**model.state_dict(), "average": flat(state.evaluated())}

@@ -174,9 +174,10 @@ def test_real_archives_from_nothing_to_a_picture(cli, site, tmp_path, name, file
     places = [f"--archive={site.address}/{file}" for file in files]
     cli("data", "fetch", name, "--root", "data", *places).ok()
     assert cli("data", "verify", name, "--data", "data", "--json").ok().json["identity"] == edition
-    cli("data", "stats", name, "--data", "data", "--plot", "plot.png").ok()
-    cli("data", "show", name, "--data", "data", "--out", "show.png").ok()
-    assert picture("plot.png").width > 200 and picture("show.png").width > 800
+    if name == "coco":  # with the most labels; the same for each that is read
+        cli("data", "stats", name, "--data", "data", "--plot", "plot.png").ok()
+        cli("data", "show", name, "--data", "data", "--out", "show.png").ok()
+        assert picture("plot.png").width > 200 and picture("show.png").width > 800
 
 
 # --------------------------------------------------------------------------- verify, stats and show

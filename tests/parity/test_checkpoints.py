@@ -24,7 +24,7 @@ QUICK = ("csra_full", "asl_tresnet_l_full")
 
 
 def names(quick):
-    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in FIXTURES]
+    return [pytest.param(one, marks=() if one in quick else pytest.mark.slow) for one in FIXTURES]
 
 
 def in_authors_layout(fixture, file):

@@ -95,7 +95,8 @@ def test_one_edited_one_truncated_and_one_swapped_leave_the_board_as_it_was(cli,
 
 def test_a_damaged_record_is_refused_in_a_plan_and_the_rest_goes_on(cli, store):
     write(store, "gap")
-    matrix = ("run", "--plugins", "gap,gmp", "--image-size", "32", "--dry-run")
+    few = ("--image-size", "32", "--set", "dataset_options={train_images: 40, test_images: 20}")
+    matrix = ("run", "--plugins", "gap,gmp", *few, "--dry-run")
     planned = cli(*matrix, "--seeds", "0")
     ids = re.findall(r"[0-9a-f]{16}", planned.out) or re.findall(r"^\s*([0-9a-f]{8,})", planned.out)
     assert len(ids) == 2, planned.out

@@ -57,6 +57,7 @@ def export(
         file.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".export-", suffix=".tmp", dir=file.parent) as made:
             whole = Path(made, file.name)
+            whole.touch()  # a name that cannot be written is told before the minutes of an export
             with formats.quiet():
                 write(trained, whole, versions)
             report = agreement.compare(trained, read(whole), *sample)

@@ -27,15 +27,13 @@ ADDRESS = f"#set={quote(MINI)}&track=probe"
 
 @functools.cache
 def committed():
-    """The records of two boards, a few seeds of each row; pages of all would take minutes."""
+    """Of two boards a seed of all, or of ten, rows, and two of the best; all would take minutes."""
     found = Store(ROOT / "results").records()
-    run_ids = {
-        run
-        for table in tables(found)
-        if table.identity in (MINI, VOC) and table.track == "probe"
-        for row in table.rows
-        for run in row.run_ids[:2]
-    }
+    large, small = (
+        next(t.rows for t in tables(found) if (t.identity, t.track) == (name, "probe"))
+        for name in (MINI, VOC)
+    )
+    run_ids = {row.run_ids[0] for row in (*large, *small[:10])} | {r.run_ids[1] for r in large[:3]}
     return [record for record in found if record.run_id in run_ids]
 
 
@@ -73,25 +71,33 @@ def chromium():
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def tabs():
+    """Options of a tab -> the browser's tab with them, which tests share."""
+    return {}
+
+
 @pytest.fixture
-def show(chromium, site):
-    """(page of the site, options of the context) -> it in the browser; its log must stay empty."""
-    contexts, said = [], []
+def show(chromium, tabs, site):
+    """(page of the site, options of the tab) -> it in the browser; its log must stay empty."""
+    shown, said = [], []
 
     def opened(name=f"index.html{ADDRESS}", **options):
-        context = chromium.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
+        if (key := repr(options)) not in tabs:
+            tabs[key] = chromium.new_context(**options).new_page()
+        page = tabs[key]
         page.on("console", lambda message: said.append(f"console {message.type}: {message.text}"))
         page.on("pageerror", lambda error: said.append(f"error: {error}"))
         page.on("request", lambda r: r.url.startswith("file:") or said.append(f"request {r.url}"))
         file, _, address = name.partition("#")
         page.goto((site / file).as_uri() + (f"#{address}" if address else ""))
+        shown.append(page)
         return page
 
     yield opened
-    for context in contexts:
-        context.close()
+    for page in shown:
+        page.evaluate("localStorage.clear()")
+        page.goto("about:blank")  # from there, every address loads the page anew
     assert said == []
 
 
@@ -323,20 +329,21 @@ def test_text_stands_out_as_wcag_asks(show, scheme):
     assert show(color_scheme=scheme).evaluate(CONTRAST) >= 4.5
 
 
-@pytest.mark.parametrize("width", [320, 1280])
-def test_pages_fit_the_screen_and_log_nothing(show, site, width):
+def test_pages_fit_the_screen_and_log_nothing(show, site):
     """320 pixels: WCAG 2.2, success criterion 1.4.10 (reflow)."""
-    page = show(viewport={"width": width, "height": 844})
+    page = show("method/gap.html", viewport={"width": 320, "height": 844})
     for file in [*site.glob("*.html"), *site.glob("method/*.html"), *site.glob("run/*.html")][::4]:
         page.goto(file.as_uri())
         assert page.locator("h1").count() == 1
-        assert page.evaluate("document.documentElement.scrollWidth") == width, file.name
-        ends = "all => Math.max(...all.map(e => e.getBoundingClientRect().right))"
-        assert page.locator("main > *").evaluate_all(ends) <= width, file.name
+        for width in (1280, 320):
+            page.set_viewport_size({"width": width, "height": 844})
+            assert page.evaluate("document.documentElement.scrollWidth") == width, file.name
+            ends = "all => Math.max(...all.map(e => e.getBoundingClientRect().right))"
+            assert page.locator("main > *").evaluate_all(ends) <= width, file.name
 
 
 def test_tab_reaches_everything_from_the_skip_link_on(show):
-    page = show()
+    page = show(f"index.html{ADDRESS}&method=grl")  # of many rows Tab takes minutes
     page.keyboard.press("Tab")
     focused = "document.activeElement"
     assert page.evaluate(f"{focused}.className") == "skip"
@@ -345,13 +352,14 @@ def test_tab_reaches_everything_from_the_skip_link_on(show):
     seen = []
     for _ in range(2000):
         page.keyboard.press("Tab")
-        seen.append(page.evaluate(f"{focused}.id || {focused}.dataset.sort || {focused}.tagName"))
-        if seen[-1] == "BODY":  # past the last
-            break
-        outlined = page.evaluate(
-            f"getComputedStyle({focused}).outlineStyle !== 'none' || !!{focused}.closest('svg')"
+        name, outlined = page.evaluate(
+            f"e = {focused}; [e.id || e.dataset.sort || e.tagName,"
+            " getComputedStyle(e).outlineStyle !== 'none' || !!e.closest('svg')]"
         )
-        assert outlined, f"focus on {seen[-1]} cannot be seen"
+        seen.append(name)
+        if name == "BODY":  # past the last
+            break
+        assert outlined, f"focus on {name} cannot be seen"
     assert wanted <= set(seen)
     names = page.locator("input, select").evaluate_all(
         "all => all.map(x => x.labels.length || x.ariaLabel)"

@@ -75,15 +75,15 @@ CHECKPOINTS = {
 }
 
 
-@pytest.mark.parametrize("form", CHECKPOINTS)
-def test_a_checkpoint_of_another_training_code_is_the_same_model(bring, file, form):
+def test_a_checkpoint_of_another_training_code_is_the_same_model(bring, file):
     _, straight = bring()
-    torch.save(CHECKPOINTS[form], file)
-    done, found = bring()
-    assert done.code == 0, done.err
-    assert all(torch.equal(v, straight.weights[k]) for k, v in found.weights.items())
     told = {"lightning": "of state_dict, without model.", "shadow": "of ema.shadow"}
-    assert told.get(form, "read the state dict") in done.out
+    for form, checkpoint in CHECKPOINTS.items():
+        torch.save(checkpoint, file)
+        done, found = bring()
+        assert done.code == 0, (form, done.err)
+        assert all(torch.equal(v, straight.weights[k]) for k, v in found.weights.items()), form
+        assert told.get(form, "read the state dict") in done.out
 
 
 def test_of_several_state_dicts_one_is_chosen_as_the_error_says(bring, file):
@@ -114,25 +114,24 @@ def test_weights_that_are_no_numbers_are_refused_by_name(bring, file, value):
     done.failed("classifier.bias has 1 of 12 values that are NaN or infinite")
 
 
-@pytest.mark.parametrize("how", ["known", "asked", "listed", "told"])
-def test_labels_get_the_order_of_the_data_set(bring, file, tmp_path, how):
+def test_labels_get_the_order_of_the_data_set(bring, file, tmp_path):
     """The file's labels are alphabetical, as NAMES are; the data set's are shuffled."""
     (tmp_path / "names.txt").write_text("\n".join(SHUFFLED))
     (tmp_path / "order.txt").write_text("\n".join(NAMES) + "\n")
-    flags = {"asked": ["--order", "alphabetical"], "listed": ["--order", tmp_path / "order.txt"]}
-    if how == "told":
-        classes = {str(i): name for i, name in enumerate(NAMES)}
-        torch.save({"model": released_model()[1], "idx_to_class": classes}, file)
-    _, checkpoint = bring("--labels", tmp_path / "names.txt", *flags.get(how, []))
-    assert checkpoint.info.label_names == tuple(SHUFFLED)
-    _, straight = bring()
+    labels = ("--labels", tmp_path / "names.txt")
+    plain = logits(restore(bring()[1]))
     order = [NAMES.index(name) for name in SHUFFLED]
-    moved, plain = logits(restore(checkpoint)), logits(restore(straight))
-    torch.testing.assert_close(moved, plain[:, order])
-    assert not torch.allclose(moved, plain)
-    if how != "known":
-        return
-    _, official = bring("--labels", tmp_path / "names.txt", "--order", "official")
+    assert not torch.allclose(plain[:, order], plain)
+    classes = {str(i): name for i, name in enumerate(NAMES)}
+    orders = {"asked": ["--order", "alphabetical"], "listed": ["--order", tmp_path / "order.txt"]}
+    for how in ("known", "asked", "listed", "told"):
+        told = {"idx_to_class": classes} if how == "told" else {}
+        torch.save({"model": released_model()[1], **told}, file)
+        _, checkpoint = bring(*labels, *orders.get(how, []))
+        assert checkpoint.info.label_names == tuple(SHUFFLED)
+        torch.testing.assert_close(logits(restore(checkpoint)), plain[:, order])
+    torch.save({"model": released_model()[1]}, file)
+    _, official = bring(*labels, "--order", "official")
     torch.testing.assert_close(logits(restore(official)), plain)
 
 

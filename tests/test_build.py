@@ -47,6 +47,9 @@ def test_a_loss_on_angles_is_refused_with_plain_logits(options):
         PluginError, match=f"loss aam works on angles, and head gap with {shown} .*{remedy}"
     ):
         build(settings(head_options=options), LABELS, PLACES)
+
+
+def test_a_head_that_has_no_angles_is_refused_with_the_names_of_those_that_have():
     with pytest.raises(PluginError, match=r"take a head of .*, with `--set") as refused:
         build(settings("csra"), LABELS, PLACES)
     heads = str(refused.value).partition("head of ")[2].partition(", with")[0].split(", ")

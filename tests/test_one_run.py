@@ -61,17 +61,17 @@ def run_one(tmp_path, cache):
     return call
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGALRM])
-def test_a_run_that_was_stopped_goes_on_to_the_same_predictions(run_one, number):
+def test_a_run_that_was_stopped_goes_on_to_the_same_predictions(run_one):
     _, expected, _ = run_one(where="whole")
-    with stoppable(), pytest.raises(Interrupted):
-        run_one(Stopping(number))
-    record, found, folder = run_one()
-    assert (found.logits == expected.logits).all()
-    assert record.notes[-1] == "resumed after step 5" and record.resumed == (5,)
-    assert [entry.epoch for entry in record.epochs] == [1, 2]
-    assert (folder / FILES[0]).exists(), "until the record is written"
-    assert len((folder / "losses.csv").read_text().splitlines()) == 11
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        with stoppable(), pytest.raises(Interrupted):
+            run_one(Stopping(number), where=f"{number}")
+        record, found, folder = run_one(where=f"{number}")
+        assert (found.logits == expected.logits).all()
+        assert record.notes[-1] == "resumed after step 5" and record.resumed == (5,)
+        assert [entry.epoch for entry in record.epochs] == [1, 2]
+        assert (folder / FILES[0]).exists(), "until the record is written"
+        assert len((folder / "losses.csv").read_text().splitlines()) == 11
 
 
 def test_a_run_says_when_it_counts_labels(run_one, monkeypatch):

@@ -45,12 +45,13 @@ def test_backward_passes_are_in_the_precision_of_the_run(precision):
 
 
 def test_a_precision_that_the_device_lacks_is_refused_when_planned(cli):
+    few = "dataset_options={train_images: 40, test_images: 20, size: 32}"
+    asked = ("--plugins", "gap", "--backbones", "timm:test_resnet", "--set", few, "--dry-run")
     for precision in ("tf32", "fp16"):
-        asked = ("--plugins", "gap", "--device", "cpu", "--set", f"precision={precision}")
-        ended = cli("run", *asked, "--dry-run")
+        ended = cli("run", *asked, "--device", "cpu", "--set", f"precision={precision}")
         remedy = f"cpu cannot compute in {precision}; use --set precision=fp32"
         assert ended.code == 2 and remedy in ended.err
-    cli("run", "--plugins", "gap", "--set", "precision=fp32", "--dry-run").ok()
+    cli("run", *asked, "--set", "precision=fp32").ok()
 
 
 def test_an_older_gpu_is_not_given_bf16(monkeypatch):

@@ -129,9 +129,7 @@ class _Probe:
         maps = _maps(model, images, self.taken)
         levels = zip(maps, [*self.taken, -1], strict=True)
         self.spec = tuple(Level(m.shape[1], strides[i]) for m, i in levels)
-        needed = _leaves(maps[-1])
-        idle = {name for name, p in model.named_parameters() if p not in needed}
-        self.unused = list(_idle_modules(model, idle))
+        self.unused = list(_idle_modules(model, _leaves(maps[-1])))
 
 
 def _leaves(result: Tensor) -> set[Tensor]:
@@ -145,14 +143,14 @@ def _leaves(result: Tensor) -> set[Tensor]:
     return {node.variable for node in nodes if hasattr(node, "variable")}
 
 
-def _idle_modules(module: nn.Module, idle: set[str], prefix: str = "") -> Iterator[str]:
-    """Yield the names of the largest modules whose parameters do not affect the deepest map."""
+def _idle_modules(module: nn.Module, needed: set[Tensor], prefix: str = "") -> Iterator[str]:
+    """Yield the names of the largest modules without a parameter that is needed."""
     for name, child in module.named_children():
-        names = {f"{prefix}{name}.{p}" for p, _ in child.named_parameters()}
-        if names and names <= idle:
+        parameters = set(child.parameters())
+        if parameters and parameters.isdisjoint(needed):
             yield prefix + name
         else:
-            yield from _idle_modules(child, idle, f"{prefix}{name}.")
+            yield from _idle_modules(child, needed, f"{prefix}{name}.")
 
 
 def _probe(name: str, options: dict[str, Any]) -> _Probe:

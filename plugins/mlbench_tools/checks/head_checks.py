@@ -43,9 +43,7 @@ def _make(factory: Any, spec: FeatureSpec = PYRAMID, labels: int = LABELS, seed:
     return head
 
 
-@kept
-def _first(factory: Any) -> Any:
-    return _make(factory)
+_first = kept(_make)
 
 
 def _new(factory: Any) -> Any:

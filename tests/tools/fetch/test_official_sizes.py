@@ -54,9 +54,10 @@ def test_the_lists_choose_the_official_sizes_of_voc(tmp_path):
     assert found == (5_823, 5_717)
 
 
-def test_other_sizes_and_held_out_images_are_no_official_splits(tmp_path, cache):
-    assert official("synthetic", None, cache, train_images=20, test_images=600) == (None, 600)
-    held = open_splits("synthetic", {}, None, cache, Subset(holdout=0.5))
+def test_other_sizes_and_held_out_images_are_no_official_splits(tmp_path):
+    sizes = {"train_images": 20, "test_images": 600, "size": 32}
+    assert official("synthetic", None, tmp_path, **sizes) == (None, 600)
+    held = open_splits("synthetic", sizes, None, tmp_path, Subset(holdout=0.5))
     assert {part.official for part in coverage(held, {}).splits.values()} == {None}
 
 

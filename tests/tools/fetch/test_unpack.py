@@ -119,7 +119,7 @@ def test_a_link_in_a_zip_becomes_a_plain_file(root, tmp_path):
 
 
 @each_form
-@pytest.mark.parametrize("sizes", [[3 * MEGABYTE], [0] * 3000], ids=["large", "empty files"])
+@pytest.mark.parametrize("sizes", [[3 * MEGABYTE], [0] * 2050], ids=["large", "empty files"])
 def test_a_bomb_is_refused(refused, tmp_path, form, sizes):
     members = [(f"set/{i}", bytes(size)) for i, size in enumerate(sizes)]
     file = form(tmp_path / "archive", *members)

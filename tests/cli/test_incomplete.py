@@ -11,7 +11,7 @@ ALLOW = ("--set", "allow_missing=true")
 
 
 @pytest.mark.parametrize("form", [table, instances, yolo])
-def test_a_manifest_runs_without_missing_pictures_if_asked_to(cli, tmp_path, form, store):
+def test_a_manifest_runs_without_missing_pictures_if_asked_to(cli, here, tmp_path, form, store):
     source = form(tmp_path / "photos")
     run = ("run", *TINY, "--datasets", f"manifest:{source}")
     for number in (4, 6):
@@ -34,7 +34,7 @@ def test_a_manifest_runs_without_missing_pictures_if_asked_to(cli, tmp_path, for
     assert "Nothing is missing" in cli(*run, *ALLOW).out
 
 
-def test_an_incomplete_split_has_a_board_of_its_own(cli, tmp_path, store):
+def test_an_incomplete_split_has_a_board_of_its_own(cli, here, tmp_path, store):
     source = table(tmp_path / "photos")
     run = ["run", *TINY, "--datasets", f"manifest:{source}"]
     cli(*run, *ALLOW).ok()
@@ -56,7 +56,7 @@ def test_an_incomplete_split_has_a_board_of_its_own(cli, tmp_path, store):
     assert len(tables([whole, part])) == 2
 
 
-def test_a_manifest_without_any_picture_is_refused(cli, tmp_path):
+def test_a_manifest_without_any_picture_is_refused(cli, here, tmp_path):
     source = table(tmp_path / "photos")
     for file in source.parent.rglob("*.png"):
         file.unlink()

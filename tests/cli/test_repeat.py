@@ -63,7 +63,9 @@ def test_a_run_that_is_in_the_store_is_not_repeated(cli, store, cache, written):
     assert store.records() == [record]
 
 
-def test_a_run_that_diverged_is_made_again_only_if_that_is_asked_for(cli, store, cache, written):
+def test_a_run_that_diverged_is_made_again_only_if_that_is_asked_for(
+    cli, here, store, cache, written
+):
     record, _ = small(cache)
     gone = {"scores": None, "average_precision": (), "efficiency": None, "error": "at step 3"}
     store.write(record.model_copy(update={"status": "diverged", **gone}))
@@ -71,7 +73,7 @@ def test_a_run_that_diverged_is_made_again_only_if_that_is_asked_for(cli, store,
     cli("repeat", "run.yaml", "--retry-diverged", "--dry-run").ok("it diverged before")
 
 
-def test_a_pack_a_record_and_a_bare_spec_are_read_too(cli, tmp_path, cache, written):
+def test_a_pack_a_record_and_a_bare_spec_are_read_too(cli, here, tmp_path, cache, written):
     record, seen = small(cache, labels=("sun", "moon"), holdout=0.3)
     (tmp_path / "run.zip").write_bytes(make(record, seen))
     (tmp_path / "run.json").write_bytes(to_json(seal(record, None)))

@@ -188,7 +188,7 @@ def losses(results, record):
 
 
 def test_one_and_three_processes_agree_and_have_ids_of_their_own(suite, tmp_path, cli):
-    """8 steps with trained batch norms, in uneven parts, of mean losses and one that adds up."""
+    """12 steps with trained batch norms, in uneven parts, of mean losses and one that adds up."""
     per_method = {
         "gmp": {"loss": "asl", "loss_options": {"reduction": "sum"}},
         "ssgrl": {"head_options": {"intermediary_dim": 32, "output_dim": 32}},
@@ -198,7 +198,7 @@ def test_one_and_three_processes_agree_and_have_ids_of_their_own(suite, tmp_path
     found = {}
     for processes in (1, 3):
         results = tmp_path / f"by-{processes}"
-        asked = ("--suite", two, "--epochs", 2, "--device", "cpu", "--gpus", processes)
+        asked = ("--suite", two, "--epochs", 3, "--device", "cpu", "--gpus", processes)
         cli("run", *asked, "--results", results).ok()
         found[processes] = results, records(results)
     (one, alone), (results, others) = found.values()
@@ -207,7 +207,7 @@ def test_one_and_three_processes_agree_and_have_ids_of_their_own(suite, tmp_path
         assert other.environment["processes"] == 3
         assert other.spec == record.spec.model_copy(update={"processes": 3})
         curve, other_curve = losses(one, record), losses(results, other)
-        assert len(curve) == 8
+        assert len(curve) == 12
         np.testing.assert_allclose(other_curve, curve, rtol=1e-5, atol=1e-5)
         predictions = Store(one).predictions(record)
         other_predictions = Store(results).predictions(other)

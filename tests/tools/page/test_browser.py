@@ -42,7 +42,7 @@ def boards():
     return tables(committed())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(tmp_path_factory):
     """The pages of these records, made as the command makes them."""
     from mlbench_tools.page.collect import collect

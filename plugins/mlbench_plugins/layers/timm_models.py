@@ -17,7 +17,6 @@ import timm
 from huggingface_hub import constants, get_session, try_to_load_from_cache
 from timm.models._manipulate import group_with_matcher
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from mlbench.types import FeatureSpec, PluginError, Pretraining, WeightsError
 from mlbench_plugins.layers.pretrained import WeightFile
@@ -26,9 +25,6 @@ from mlbench_plugins.layers.pretraining import of_file, of_tag
 Rgb = tuple[float, float, float]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FILLS = {"normal_", "uniform_", "kaiming_uniform_", "constant_", "fill_", "zero_"} | {
-    *("erfinv_", "mul_", "add_", "clamp_"),  # of truncated normal numbers
-}
 
 
 def describe(model: Any, weights: str, file: WeightFile | None) -> dict[str, Any]:
@@ -100,16 +96,6 @@ def _whole_parts(
         yield from _whole_parts(child, stage_of, f"{prefix}{name}.")
 
 
-class _Unfilled(TorchFunctionMode):
-    """Fill no tensor of the meta device, where they have no values; it takes most of the time."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        filled: Any = args[0] if args else (kwargs or {}).get("tensor")
-        if func.__name__ in FILLS and filled.is_meta:
-            return filled
-        return func(*args, **(kwargs or {}))
-
-
 def create(name: str, *, pretrained: bool, **options: Any) -> Any:
     """Create a timm model; by default without its classifier.
 
@@ -118,8 +104,7 @@ def create(name: str, *, pretrained: bool, **options: Any) -> Any:
         WeightsError: its weights cannot be downloaded.
     """
     try:
-        with _Unfilled():
-            return timm.create_model(name, pretrained=pretrained, **{"num_classes": 0} | options)
+        return timm.create_model(name, pretrained=pretrained, **{"num_classes": 0} | options)
     except Exception as error:
         if pretrained:
             raise WeightsError(_remedy(name, error)) from error

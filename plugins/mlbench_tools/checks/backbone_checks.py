@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from mlbench.contracts.outcome import NotChecked, ensure, ensure_close, ensure_finite
-from mlbench_tools.checks import kept
 
 SIZES = (384, 192)
 """Sides of square images; the first is what the backbone is made for."""
@@ -26,12 +25,6 @@ def _shape_only(factory: Any) -> Any:
         return factory(weights="none", image_size=SIZES[0])
 
 
-@kept
-def _maps(factory: Any, side: int) -> tuple[Tensor, ...]:
-    """The maps of square images in training, without values."""
-    return _call(_shape_only(factory).train(), torch.zeros(2, 3, side, side, device="meta"))
-
-
 def keeps_its_spec(factory: Any) -> None:
     """Each level has the channels and the stride that the spec says, at two sizes."""
     backbone = _shape_only(factory)
@@ -39,7 +32,7 @@ def keeps_its_spec(factory: Any) -> None:
     strides = [level.stride for level in backbone.spec]
     ensure(strides == sorted(strides), f"the levels are not shallow to deep: strides {strides}")
     for side in _sides(backbone):
-        maps = _maps(factory, side)
+        maps = _call(backbone, torch.zeros(2, 3, side, side, device="meta"))
         rows = [side // level.stride if level.stride else 1 for level in backbone.spec]
         wanted = [(2, lv.channels, n, n) for lv, n in zip(backbone.spec, rows, strict=True)]
         found = [tuple(m.shape) for m in maps]
@@ -69,10 +62,12 @@ def divides_into_stages(factory: Any) -> None:
 
 def trains_every_parameter(factory: Any) -> None:
     """The levels depend on every trainable parameter: what only a classifier needs is gone."""
-    backbone = _shape_only(factory)
+    backbone = _shape_only(factory).train()
+    side = _sides(backbone)[0]
+    maps = _call(backbone, torch.zeros(2, 3, side, side, device="meta"))
     names, parameters = zip(*backbone.named_parameters(), strict=True)
-    total = torch.stack([m.sum() for m in _maps(factory, _sides(backbone)[0])]).sum()
-    gradients = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
+    total = torch.stack([m.sum() for m in maps]).sum()
+    gradients = torch.autograd.grad(total, parameters, allow_unused=True)
     idle = [n for n, g in zip(names, gradients, strict=True) if g is None]
     ensure(not idle, f"no gradient reaches {idle}")
 

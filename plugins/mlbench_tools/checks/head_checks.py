@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import timeit
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +20,6 @@ from mlbench.contracts.outcome import (
 )
 from mlbench.engine.model import unregistered
 from mlbench.types import FeatureSpec, HeadOutput, PluginError
-from mlbench_tools.checks import kept
 
 LABELS = 5
 RANDOM = "a second call gives other logits in evaluation; be random if self.training alone"
@@ -40,16 +38,6 @@ def _make(factory: Any, spec: FeatureSpec = PYRAMID, labels: int = LABELS, seed:
     for name, tensor in [*head.named_parameters(), *head.named_buffers()]:
         if not tensor.is_meta and tensor.isnan().any():  # a mask may be infinite
             raise NotFinite(f"NaN in the weights {name} of a new head", name)
-    return head
-
-
-_first = kept(_make)
-
-
-def _new(factory: Any) -> Any:
-    """A new head of the default seed, for the pyramid; a copy, as some take long to initialise."""
-    head = copy.deepcopy(_first(factory))
-    torch.manual_seed(0)
     return head
 
 
@@ -121,7 +109,7 @@ def gives_one_logit_a_label(factory: Any) -> None:
 def trains_every_parameter(factory: Any) -> None:
     """Each trainable parameter and the deepest map have a finite gradient."""
     given = [m.requires_grad_() for m in features(PYRAMID)]
-    head = _new(factory)
+    head = _make(factory)
     _train(head, tuple(m.clone() for m in given))  # a leaf could not be written to
     trained = {name: p.grad for name, p in head.named_parameters() if p.requires_grad}
     without = [name for name, gradient in trained.items() if gradient is None]
@@ -136,12 +124,12 @@ def trains_every_parameter(factory: Any) -> None:
 
 def trains_on_one_image(factory: Any) -> None:
     """A batch of one image in training mode gives finite logits."""
-    _call(_new(factory).train(), features(PYRAMID, batch=1))
+    _call(_make(factory).train(), features(PYRAMID, batch=1))
 
 
 def treats_images_independently(factory: Any) -> None:
     """In evaluation an image's logits do not depend on the rest of the batch."""
-    head, maps = _new(factory), features(PYRAMID, batch=3)
+    head, maps = _make(factory), features(PYRAMID, batch=3)
     alone = torch.cat([_evaluate(head, tuple(m[i : i + 1] for m in maps)) for i in range(3)])
     ensure_close(_evaluate(head, maps), alone, "an image's logits depend on the rest of the batch")
 
@@ -157,7 +145,7 @@ def is_deterministic(factory: Any) -> None:
 
 def keeps_its_state(factory: Any) -> None:
     """A head that loads the state dict of a head in training gives the same logits."""
-    maps, head, other = features(PYRAMID), _new(factory), _make(factory, seed=1)
+    maps, head, other = features(PYRAMID), _make(factory), _make(factory, seed=1)
     for _ in range(3):
         _call(head.train(), maps)
     other.load_state_dict(head.state_dict())
@@ -183,9 +171,9 @@ def builds_without_memory(factory: Any) -> None:
 
 def works_in_half_precision(factory: Any) -> None:
     """Under autocast to bfloat16 and float16, logits are near float32's and gradients finite."""
-    exact = _evaluate(_new(factory))
+    exact = _evaluate(_make(factory))
     for half in (torch.bfloat16, torch.float16):
-        name, head = str(half).removeprefix("torch."), _new(factory)
+        name, head = str(half).removeprefix("torch."), _make(factory)
         with torch.autocast("cpu", half):
             given = _evaluate(head)
             _train(head, tuple(m.requires_grad_() for m in features(PYRAMID)))
@@ -199,7 +187,7 @@ def works_in_half_precision(factory: Any) -> None:
 
 def gives_scalar_extra_losses(factory: Any) -> None:
     """The values of ``aux`` are finite scalars, with the same keys in training and evaluation."""
-    head = _new(factory)
+    head = _make(factory)
     training, evaluation = (_call(head.train(on), features(PYRAMID)).aux for on in (True, False))
     ensure(training.keys() == evaluation.keys(), "aux differs in training and evaluation")
     for name, value in [*training.items(), *evaluation.items()]:
@@ -210,7 +198,7 @@ def gives_scalar_extra_losses(factory: Any) -> None:
 
 def uses_known_labels_if_it_says_so(factory: Any) -> None:
     """With ``needs = {"known"}``, known labels change the logits of their own image alone."""
-    head, maps = _new(factory), features(PYRAMID)
+    head, maps = _make(factory), features(PYRAMID)
     needs, most = getattr(head, "needs", ()), getattr(head, "most_known", 0)
     ensure(set(needs) <= {"known"}, f"needs is {needs}; known: {{'known'}}", "needs")
     if not needs:
@@ -232,7 +220,7 @@ def uses_known_labels_if_it_says_so(factory: Any) -> None:
 def leaves_its_features_alone(factory: Any) -> None:
     """The head does not write to the maps that it is given."""
     maps = features(PYRAMID)
-    _call(_new(factory).train(), maps)
+    _call(_make(factory).train(), maps)
     same = all(torch.equal(a, b) for a, b in zip(maps, features(PYRAMID), strict=True))
     ensure(same, "the head writes to its features, which other heads share")
 
@@ -244,7 +232,7 @@ def follows_the_order_of_its_labels(factory: Any) -> None:
     than one per label, labels share weights by their place and the architecture promises no order.
     """
     order = [3, 0, 4, 1, 2]
-    head, wider = _new(factory), _make(factory, labels=LABELS + 1).state_dict()
+    head, wider = _make(factory), _make(factory, labels=LABELS + 1).state_dict()
     other = factory(PYRAMID, reordered(made_up_context(LABELS), order))
     state = head.state_dict().items()
     other.load_state_dict({n: _reorder(n, t, wider[n], order) for n, t in state})
@@ -285,7 +273,7 @@ def can_be_exported(factory: Any) -> None:
 
     ``len(x)`` of a tensor fixes the size of the batch; ``x.shape[0]`` does not.
     """
-    head, maps = _new(factory), features(PYRAMID)
+    head, maps = _make(factory), features(PYRAMID)
     _evaluate(head, maps)
     batch = torch.export.Dim("batch", min=1, max=1024)
     shapes = (tuple({0: batch} for _ in maps),)

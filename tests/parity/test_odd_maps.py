@@ -18,22 +18,19 @@ SIZES = [(5, 5), (3, 4), (4, 7), (4, 4)]
 """Of the deepest map; 5 is that of 160 pixels."""
 
 
-def imported(method, released, state, channels, counts):
+def imported(method, released, state, channels):
     """The head of an imported file, on levels of these channels, with the file's own options."""
     converted = convert(released, state, method)
     settings = released_settings(method, "", released, {"head_options": converted.options})
     spec = tuple(Level(c, 32) for c in channels)
     words = normal("words", (LABELS, WORDS)).numpy()
+    counts = np.round(50 * uniform("counts", (LABELS, LABELS))) + 60 * np.eye(LABELS)
     factory = registry.find("head", method).load()
     head = factory(spec, known_context(counts, words), **settings.head_options).double()
     (name,) = released.needs["words"]
     head.load_state_dict({**head.state_dict(), name: torch.from_numpy(words)})
     fill(head, converted.head, method, released)
     return head.eval()
-
-
-def counts():
-    return np.round(50 * uniform("counts", (LABELS, LABELS))) + 60 * np.eye(LABELS)
 
 
 def made(shapes):
@@ -44,7 +41,7 @@ def made(shapes):
 def test_ssgrl(size):
     channels = 6
     state = made(ssgrl_shapes(LABELS, channels, WORDS, joint=4, out=8))
-    head = imported("ssgrl", ssgrl.RELEASED, state, [channels], counts())
+    head = imported("ssgrl", ssgrl.RELEASED, state, [channels])
     x = normal("x", (2, channels, *size))
     w = {key: value.numpy() for key, value in state.items()}
     pooled = np.stack([loops.halved(image, np.mean) for image in x.numpy()])
@@ -67,7 +64,7 @@ def test_msrn(size):
     shapes |= {f"{name}.weight": shape for name, shape in linear.items()}
     shapes |= {f"{name}.bias": shape[:1] for name, shape in linear.items()}
     state = made(shapes)
-    head = imported("msrn", msrn.RELEASED, state, channels, counts())
+    head = imported("msrn", msrn.RELEASED, state, channels)
     scales = ((4, channels[0]), (2, channels[1]), (1, channels[2]))
     maps = [normal(f"x{c}", (2, c, size[0] * s - (s > 1), size[1] * s)) for s, c in scales]
     w = {key: value.numpy() for key, value in state.items()}

@@ -117,6 +117,11 @@ def made_record(method="ssgrl", value=50.0, *, spec=None, settings=None, **field
     return RunRecord(**{**values, **fields})
 
 
+def as_change(function):
+    """``as_change(f)(a, b)(subject)`` is ``f(subject, a, b)``: how to change it, then what."""
+    return lambda *given, **named: lambda subject: function(subject, *given, **named)
+
+
 def kept(store, record, predictions=None):
     """Write a run; return its record as it is read."""
     store.write(record, predictions)
@@ -153,6 +158,15 @@ def damages(content, flips):
         damaged[bit // 8] ^= 1 << bit % 8
         yield bytes(damaged)
     yield from (content[: rng.randrange(len(content))] for _ in range(60))
+
+
+def equal(one, other):
+    """Whether two predictions, or None, hold the same, and their validation parts do."""
+    if one is None or other is None:
+        return one is other
+    same = np.array_equal(one.logits, other.logits, equal_nan=True)
+    same &= np.array_equal(one.targets, other.targets) and one.keys == other.keys
+    return same and equal(one.validation, other.validation)
 
 
 def made_predictions(seed=0, n=4):

@@ -125,23 +125,17 @@ def test_records_of_other_code_have_a_board_of_their_own(cli, store):
     assert "Made by other code than is installed" in page
 
 
-def test_no_damage_to_a_record_goes_unseen_or_ends_in_another_error(store, run):
-    file = store.file(run)
-    for damaged in damages(file.read_bytes(), 1500):
-        file.write_bytes(damaged)
-        try:
-            assert store.find(run.run_id) == run
-        except StoreError as error:
-            assert str(file) in str(error)
-
-
-def test_no_damage_to_predictions_goes_unseen_or_ends_in_another_error(store, run):
+@pytest.mark.parametrize("part", ["record", "predictions"])
+def test_no_damage_goes_unseen_or_ends_in_another_error(part, store, run):
     def read():
+        if part == "record":
+            return store.find(run.run_id)
         seen, influence = store.predictions(run), store.influence(run)
         arrays = (seen.logits, seen.targets, influence.values)
         return [array.tobytes() for array in arrays], seen.keys, influence.images, influence.mAP
 
-    file, expected = store.predictions_file(run), read()
+    file = store.file(run) if part == "record" else store.predictions_file(run)
+    expected = read()
     for damaged in damages(file.read_bytes(), 1500):
         file.write_bytes(damaged)
         try:

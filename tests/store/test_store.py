@@ -12,7 +12,7 @@ from mlbench.files import safe_name
 from mlbench.numbers import NUMBERS
 from mlbench.store import Store
 from mlbench.types import EpochLog, Predictions, StoreError
-from tests.store.made import edit, kept, made_predictions, made_record
+from tests.store.made import edit, equal, kept, made_predictions, made_record
 
 
 def test_what_was_written_is_read(store):
@@ -25,20 +25,14 @@ def test_what_was_written_is_read(store):
         again.find(record.run_id) == sealed == seal(record, file.with_suffix(".npz").read_bytes())
     )
     found = again.predictions(record)
-    np.testing.assert_array_equal(found.logits, predictions.logits)
-    np.testing.assert_array_equal(found.targets, predictions.targets)
-    assert found.keys == predictions.keys and found.validation is None
+    assert equal(found, predictions)
     assert (found.logits.dtype, found.targets.dtype) == (np.float32, np.int8)
 
 
 def test_the_validation_split_is_read_as_it_was_written(store):
-    record, validation = made_record(), made_predictions(seed=1, n=7)
-    store.write(record, replace(made_predictions(), validation=validation))
-    found = store.predictions(record)
-    assert found.keys == made_predictions().keys and found.validation.keys == validation.keys
-    np.testing.assert_array_equal(found.validation.logits, validation.logits)
-    np.testing.assert_array_equal(found.validation.targets, validation.targets)
-    assert found.validation.validation is None
+    predictions = replace(made_predictions(), validation=made_predictions(seed=1, n=7))
+    store.write(made_record(), predictions)
+    assert equal(store.predictions(made_record()), predictions)
 
 
 def test_the_same_result_gives_the_same_bytes(tmp_path):

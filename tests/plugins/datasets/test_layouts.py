@@ -17,6 +17,7 @@ from mlbench_plugins.datasets.nuswide import NAMES
 from mlbench_plugins.datasets.voc import VOC2007
 from tests.plugins.datasets import miniature
 from tests.plugins.datasets.miniature import NUS_KEYS, nus_labels
+from tests.store.made import as_change
 
 
 # ------------------------------------------------------------------------------ in official layout
@@ -125,17 +126,14 @@ def opened(kind, root):
 
 
 # ------------------------------------------------------------------------------------ other layouts
-def moved(*moves):
+@as_change
+def moved(root, *moves):
     """Move folders or files, each as ``from > to``; ``.`` is all of the copy."""
-
-    def change(root):
-        for source, target in (move.split(" > ") for move in moves):
-            aside = root.parent / "aside"
-            (root / source).rename(aside)
-            (root / target).parent.mkdir(parents=True, exist_ok=True)
-            aside.rename(root / target)
-
-    return change
+    for source, target in (move.split(" > ") for move in moves):
+        aside = root.parent / "aside"
+        (root / source).rename(aside)
+        (root / target).parent.mkdir(parents=True, exist_ok=True)
+        aside.rename(root / target)
 
 
 def into(place, *names):
@@ -143,38 +141,31 @@ def into(place, *names):
     return moved(*(f"{name} > {place.format(name)}" for name in names))
 
 
-def removed(*patterns):
-    def change(root):
-        found = {path for pattern in patterns for path in root.glob(pattern)}
-        assert found
-        for path in found:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-    return change
+@as_change
+def removed(root, *patterns):
+    found = {path for pattern in patterns for path in root.glob(pattern)}
+    assert found
+    for path in found:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def edited(name, edit):
-    def change(root):
-        (root / name).write_text(edit((root / name).read_text()))
-
-    return change
+@as_change
+def edited(root, name, edit):
+    (root / name).write_text(edit((root / name).read_text()))
 
 
 LISTS = ("*_train", "*_trainval", "train", "trainval")
 
 
-def apart(trainval, test):
+@as_change
+def apart(root, trainval, test):
     """VOC 2007's two archives in folders of their own."""
-
-    def change(root):
-        folder = root / "VOCdevkit" / "VOC2007"
-        shutil.copytree(folder, root / test, dirs_exist_ok=True)
-        removed("ImageSets/Main/*_test.txt", "ImageSets/Main/test.txt", "*/000002.*")(folder)
-        removed(*(f"ImageSets/Main/{one}.txt" for one in LISTS), "*/00000[137].*")(root / test)
-        if trainval:
-            moved(f"VOCdevkit/VOC2007 > {trainval}")(root)
-
-    return change
+    folder = root / "VOCdevkit" / "VOC2007"
+    shutil.copytree(folder, root / test, dirs_exist_ok=True)
+    removed("ImageSets/Main/*_test.txt", "ImageSets/Main/test.txt", "*/000002.*")(folder)
+    removed(*(f"ImageSets/Main/{one}.txt" for one in LISTS), "*/00000[137].*")(root / test)
+    if trainval:
+        moved(f"VOCdevkit/VOC2007 > {trainval}")(root)
 
 
 def val_beside_train(root):
@@ -296,20 +287,17 @@ def test_a_copy_in_another_layout_has_the_official_labels_and_images(tmp_path, l
         assert list(here.keys) == list(there.keys) and (here.targets == there.targets).all()
 
 
-def hashed(columns):
+@as_change
+def hashed(root, columns):
     """Lists of code for retrieval instead of the official files."""
-
-    def change(root):
-        rows = list(zip(NUS_KEYS, nus_labels(), strict=True))
-        for part, chosen in (("train", rows[:9]), ("test", rows[9:15]), ("database", rows)):
-            lines = [
-                " ".join([f"./data/nuswide_81/Flickr/{key}", *map(str, row[:columns])])
-                for key, row in chosen
-            ]
-            write(root / f"{part}.txt", "\n".join(lines))
-        removed("Groundtruth", "ImageList", "single_positive_*")(root)
-
-    return change
+    rows = list(zip(NUS_KEYS, nus_labels(), strict=True))
+    for part, chosen in (("train", rows[:9]), ("test", rows[9:15]), ("database", rows)):
+        lines = [
+            " ".join([f"./data/nuswide_81/Flickr/{key}", *map(str, row[:columns])])
+            for key, row in chosen
+        ]
+        write(root / f"{part}.txt", "\n".join(lines))
+    removed("Groundtruth", "ImageList", "single_positive_*")(root)
 
 
 def test_lists_of_code_for_retrieval(tmp_path):
@@ -325,15 +313,12 @@ def halved(root):
     file.rename(file.with_name("instances_valminusminival2014.json"))
 
 
-def named(*files):
+@as_change
+def named(root, *files):
     """Other files instead of the official labels."""
-
-    def change(root):
-        removed("Groundtruth" if (root / "Groundtruth").exists() else "annotations")(root)
-        for file in files:
-            write(root / file, "{}")
-
-    return change
+    removed("Groundtruth" if (root / "Groundtruth").exists() else "annotations")(root)
+    for file in files:
+        write(root / file, "{}")
 
 
 VG_JSON = "vg_category_500_labels_index.json > vg_category_200_labels_index.json"

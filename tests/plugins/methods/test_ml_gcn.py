@@ -21,22 +21,17 @@ def precise(labels):
 
 def by_loops(head, x_BDHW):
     """One image and one label at a time."""
-    classifiers = classifiers_by_loops(head)
-    rows = [
-        [sum(w * x.max() for w, x in zip(c, image, strict=True)) for c in classifiers]
-        for image in x_BDHW
-    ]
-    return torch.stack([torch.stack(row) for row in rows])
-
-
-def classifiers_by_loops(head):
     made = head.class_weights
     nodes = list(made.words)
     for layer, slope in ((made.gc1, 0.2), (made.gc2, 1.0)):
         sent = [n @ layer.weight for n in nodes]
         sums = [sum(a * s for a, s in zip(row, sent, strict=True)) for row in made.adjacency]
         nodes = [torch.where(s > 0, s, slope * s) for s in sums]
-    return nodes
+    rows = [
+        [sum(w * x.max() for w, x in zip(node, image, strict=True)) for node in nodes]
+        for image in x_BDHW
+    ]
+    return torch.stack([torch.stack(row) for row in rows])
 
 
 @pytest.mark.parametrize(("count", "threshold", "p"), [(1, 0.4, 0.25), (6, 0.3, 0.25), (9, 0.4, 1)])

@@ -16,12 +16,12 @@ CONTENT = random.Random(1).randbytes(300_000)
 
 
 @pytest.fixture
-def content(tmp_path):
-    """The bytes of an archive."""
+def content(tmp_path, site):
+    """The bytes of an archive, which the site serves."""
     file = tar_with(tmp_path / "made.tar", ("set/noise.bin", CONTENT), ("set/b", b"b"))
-    content = file.read_bytes()
+    site.files["set.tar"] = file.read_bytes()
     file.unlink()
-    return content
+    return site.files["set.tar"]
 
 
 def archive(content, **fields):
@@ -45,7 +45,6 @@ def downloaded(site, tmp_path, size=None):
 
 
 def test_an_interrupted_download_resumes(site, tmp_path, content):
-    site.files["set.tar"] = content
     site.cuts = [100_000, 50_000]
     assert downloaded(site, tmp_path) == content
     assert [given for _, given in site.asked] == [None, "bytes=100000-", "bytes=150000-"]
@@ -53,7 +52,6 @@ def test_an_interrupted_download_resumes(site, tmp_path, content):
 
 
 def test_a_later_command_resumes_the_download(site, tmp_path, content):
-    site.files["set.tar"] = content
     site.cuts = [100_000, 0, 0, 0]
     with pytest.raises(DataError, match=r"100,000 bytes are here; the same command resumes"):
         downloaded(site, tmp_path)
@@ -63,7 +61,6 @@ def test_a_later_command_resumes_the_download(site, tmp_path, content):
 
 
 def test_a_server_without_ranges_starts_again_but_not_for_ever(site, tmp_path, content):
-    site.files["set.tar"] = content
     site.cuts, site.ranges = [100_000], False
     assert downloaded(site, tmp_path) == content
     site.asked.clear()
@@ -95,14 +92,12 @@ def test_a_refusal_is_reported_at_once_and_an_overloaded_server_asked_again(
 
 @pytest.mark.parametrize(("size", "limit"), [(10, 1 << 20), (None, 1000)])
 def test_a_file_of_another_size_is_not_downloaded(site, tmp_path, content, size, limit):
-    site.files["set.tar"] = content
     with pytest.raises(DataError, match="another file"):
         download(f"{site.address}/set.tar", tmp_path / "set.tar", size, limit)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_archive_is_fetched_unpacked_and_not_fetched_again(site, tmp_path, content):
-    site.files["set.tar"] = content
     (source,) = sources(card(archive(content)), site.address, ())
     receipt = fetch_archive(source, tmp_path)
     assert receipt["top"] == ["set"] and "again" not in receipt
@@ -129,7 +124,6 @@ def test_a_damaged_download_is_refused_and_removed(site, tmp_path, content):
 
 
 def test_a_full_disk_keeps_the_download(site, tmp_path, content, monkeypatch):
-    site.files["set.tar"] = content
     (source,) = sources(card(archive(content)), site.address, ())
 
     def full(*_):

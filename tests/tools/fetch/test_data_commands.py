@@ -102,10 +102,7 @@ def test_archives_of_nuswide_in_other_forms_are_unpacked_and_found(cli, tmp_path
         assert done.code == 2 and "ImageList.zip is missing" in done.err
     else:
         zipped(official / "Groundtruth", "shelf/Groundtruth.zip", "AllLabels", "TrainTestLabels")
-    lists = [file.name for file in (official / "ImageList").iterdir()]
-    with zipfile.ZipFile("shelf/ImageList.zip", "w") as into:
-        for name in lists:
-            into.write(official / "ImageList" / name, name)
+    zipped(official / "ImageList", "shelf/ImageList.zip", "")
     done = cli("data", "fetch", "nuswide", "--root", "data", "--mirror", "shelf")
     assert done.code == 0 and "ImageList.zip is in" in done.err
     miniature.nus_photos(tmp_path / "data")

@@ -7,11 +7,10 @@ from tests.tools.submit.parts import committed, made, make
 
 
 @pytest.fixture
-def store(cache, tmp_path):
+def store(cache, store):
     """A store with one run."""
-    made_store = Store(tmp_path / "results")
-    made_store.write(*made(cache))
-    return made_store
+    store.write(*made(cache))
+    return store
 
 
 def test_a_contributor_packs_and_a_maintainer_adds(cli, store, tmp_path):

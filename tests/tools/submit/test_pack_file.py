@@ -17,7 +17,7 @@ from mlbench_tools.submit import pack_file
 from mlbench_tools.submit.five_checks import verify
 from mlbench_tools.submit.pack_file import make, read
 from mlbench_tools.submit.verify import superseding
-from tests.store.made import NAMES, made_predictions, made_record, with_arrays
+from tests.store.made import NAMES, as_change, equal, made_predictions, made_record, with_arrays
 from tests.tools.submit.parts import made, put_together, taken_apart
 from tests.tools.submit.parts import make as sealed_pack
 
@@ -34,14 +34,6 @@ def written(tmp_path, data):
     file = tmp_path / "pack.zip"
     file.write_bytes(data)
     return file
-
-
-def equal(one, other):
-    if one is None or other is None:
-        return one is other
-    same = np.array_equal(one.logits, other.logits, equal_nan=True)
-    same &= np.array_equal(one.targets, other.targets) and one.keys == other.keys
-    return same and equal(one.validation, other.validation)
 
 
 KEYS = st.lists(st.text(st.characters(exclude_characters="\0"), min_size=1), unique=True)
@@ -119,36 +111,28 @@ def without(name):
     return lambda pack: put_together({n: d for n, d in taken_apart(pack).items() if n != name})
 
 
-def with_fields(name, **fields):
+@as_change
+def with_fields(pack, name, **fields):
     """Other fields in a member of JSON."""
-
-    def change(pack):
-        members = taken_apart(pack)
-        return with_member(name, json.dumps({**json.loads(members[name]), **fields}).encode())(pack)
-
-    return change
+    member = {**json.loads(taken_apart(pack)[name]), **fields}
+    return with_member(name, json.dumps(member).encode())(pack)
 
 
-def appended(name, size=None):
+@as_change
+def appended(data, name, size=None):
     """One more member of this name, which says that it holds so many bytes."""
-
-    def change(data):
-        buffer = io.BytesIO(data)
-        with zipfile.ZipFile(buffer, "a") as archive:
-            archive.writestr(name, b"{}")
-            archive.infolist()[-1].file_size = size or 2
-        return buffer.getvalue()
-
-    return change
+    buffer = io.BytesIO(data)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr(name, b"{}")
+        archive.infolist()[-1].file_size = size or 2
+    return buffer.getvalue()
 
 
-def with_predictions(change):
-    def changed(pack):
-        members = taken_apart(pack)
-        data = change(members[pack_file.PREDICTIONS])
-        return put_together({**members, pack_file.PREDICTIONS: data})
-
-    return changed
+@as_change
+def with_predictions(pack, change):
+    members = taken_apart(pack)
+    data = change(members[pack_file.PREDICTIONS])
+    return put_together({**members, pack_file.PREDICTIONS: data})
 
 
 def with_array(name, array):

@@ -121,11 +121,9 @@ def _installed(path: tuple[str, ...]) -> tuple[list[Plugin], list[str]]:
     groups = {f"mlbench.{PLURALS[kind]}": kind for kind in EVERY_KIND}
     for distribution in distributions(path=list(path)):
         entries = [e for e in distribution.entry_points if e.group.startswith("mlbench.")]
-        if not entries:
-            continue
-        metadata = distribution.metadata  # parsed at each access
-        name, version = metadata["Name"], metadata["Version"]
+        metadata = distribution.metadata if entries else {}  # is parsed at each access
         for entry in entries:
+            name, version = metadata["Name"], metadata["Version"]
             if entry.group in groups:
                 found[Plugin(groups[entry.group], entry.name, entry.value, name, version)] = None
             else:

@@ -144,21 +144,15 @@ def precisions(scores: ScoreMatrix, targets: Targets) -> Iterator[tuple[Floats, 
         MeasureError: as ``average_precision``.
     """
     check(scores, targets)
-    return map(precisions_of_label, _transposed(scores), _transposed(targets))
-
-
-def precisions_of_label(
-    scores_N: NDArray[np.floating[Any]], targets_N: Targets
-) -> tuple[Floats, NDArray[np.intp]]:
-    """The ``precisions`` of one class, of arrays that were checked."""
-    positives = np.sort(scores_N.compress(targets_N == 1))
-    known = np.sort(scores_N if targets_N.min() >= 0 else scores_N[targets_N >= 0])
-    if len(positives) == len(known):
-        positives = positives[:0]
-    # Both arrays ascend: a score that is not below a positive's score ranks at or above it.
-    hits_P = len(positives) - np.searchsorted(positives, positives)
-    ranked_P = len(known) - np.searchsorted(known, positives)
-    return hits_P / ranked_P, hits_P
+    for scores_N, targets_N in zip(_transposed(scores), _transposed(targets), strict=True):
+        positives = np.sort(scores_N.compress(targets_N == 1))
+        known = np.sort(scores_N if targets_N.min() >= 0 else scores_N[targets_N >= 0])
+        if len(positives) == len(known):
+            positives = positives[:0]
+        # Both arrays ascend: a score that is not below a positive's score ranks at or above it.
+        hits_P = len(positives) - np.searchsorted(positives, positives)
+        ranked_P = len(known) - np.searchsorted(known, positives)
+        yield hits_P / ranked_P, hits_P
 
 
 def _transposed(matrix: NDArray[Any]) -> NDArray[Any]:

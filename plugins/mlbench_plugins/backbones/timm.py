@@ -26,7 +26,6 @@ from mlbench_plugins.layers.timm_models import (
 )
 
 SHALLOWEST_STRIDE = 8
-
 _PROBES: dict[str, _Probe] = {}
 
 
@@ -56,9 +55,9 @@ def timm_backbone(
     options = dict(timm_kwargs or {}) | _file_options(name, file)
     architecture = {"timm_kwargs": dict(options)} if options else {}
     probe = _probe(name, options)
-    options |= size_options(probe.architecture, image_size)
+    options |= size_options(probe.model, image_size)
     if weights == "default":
-        refuse_unreachable(name, probe.config)
+        refuse_unreachable(name, probe.model)
     model = create(name, pretrained=weights == "default", **options)
     for unused in probe.unused:
         model.set_submodule(unused, nn.Identity())
@@ -119,8 +118,8 @@ class _Probe:
     """The levels of a model and the modules that they do not need, found on the meta device."""
 
     def __init__(self, model: Any) -> None:
-        self.architecture, self.config = type(model), model.pretrained_cfg
-        side = self.config.get("input_size", (3, 224, 224))[-1]
+        self.model = model
+        side = model.pretrained_cfg.get("input_size", (3, 224, 224))[-1]
         images = torch.zeros(1, 3, side, side, device="meta")
         strides = [info["reduction"] for info in model.feature_info]
         self.taken = [i for i, stride in enumerate(strides[:-1]) if stride >= SHALLOWEST_STRIDE]
@@ -129,18 +128,10 @@ class _Probe:
         maps = _maps(model, images, self.taken)
         levels = zip(maps, [*self.taken, -1], strict=True)
         self.spec = tuple(Level(m.shape[1], strides[i]) for m, i in levels)
-        self.unused = list(_idle_modules(model, _leaves(maps[-1])))
-
-
-def _leaves(result: Tensor) -> set[Tensor]:
-    """The parameters that a result has a gradient for."""
-    nodes, left = set(), [result.grad_fn]
-    while left:
-        node = left.pop()
-        if node is not None and node not in nodes:
-            nodes.add(node)
-            left += (before for before, _ in node.next_functions)
-    return {node.variable for node in nodes if hasattr(node, "variable")}
+        parameters = list(model.parameters())
+        gradients = torch.autograd.grad(maps[-1].sum(), parameters, allow_unused=True)
+        needed = {p for p, g in zip(parameters, gradients, strict=True) if g is not None}
+        self.unused = list(_idle_modules(model, needed))
 
 
 def _idle_modules(module: nn.Module, needed: set[Tensor], prefix: str = "") -> Iterator[str]:
@@ -156,18 +147,17 @@ def _idle_modules(module: nn.Module, needed: set[Tensor], prefix: str = "") -> I
 def _probe(name: str, options: dict[str, Any]) -> _Probe:
     """The probe of a model, which is made once in a process."""
     key = f"{name} {options}"
-    if key not in _PROBES:
-        with torch.device("meta"):
-            model = create(name, pretrained=False, **options).eval()  # of one image, too
-        try:
-            _PROBES[key] = _Probe(model)
-        except Exception as error:
-            raise PluginError(
-                f"backbone timm:{name} gives no feature maps that a head could use "
-                f"({type(error).__name__}: {error}); take a model of timm with "
-                "forward_intermediates"
-            ) from error
-    return _PROBES[key]
+    if key in _PROBES:
+        return _PROBES[key]
+    with torch.device("meta"):
+        model = create(name, pretrained=False, **options).eval()  # of one image, too
+    try:
+        return _PROBES.setdefault(key, _Probe(model))
+    except Exception as error:
+        raise PluginError(
+            f"backbone timm:{name} gives no feature maps that a head could use "
+            f"({type(error).__name__}: {error}); take a model of timm with forward_intermediates"
+        ) from error
 
 
 def _file_options(name: str, file: WeightFile | None) -> dict[str, Any]:

@@ -59,8 +59,8 @@ def timm_tower(name: str, *, weights: str = "default", image_size: int | None = 
     with torch.device("meta"):
         shape = create(name, pretrained=False, **outputs)
     if weights == "default":
-        refuse_unreachable(name, shape.pretrained_cfg)
-    options = size_options(type(shape), image_size)
+        refuse_unreachable(name, shape)
+    options = size_options(shape, image_size)
     model = create(name, pretrained=weights == "default", **outputs, **options)
     file = None if weights in ("default", "none") else read_weights(weights)
     if file is not None:

@@ -6,12 +6,13 @@ lists, annotations and images are found by their file names, in any folder and c
 
 from __future__ import annotations
 
+import operator
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path, PurePath
 
 from mlbench.files import picture_endings
@@ -22,9 +23,6 @@ DEPTH = 6
 """Largest depth of a search, in folders."""
 FOLDERS = 20_000
 """Largest number of folders that a search lists; a home folder may hold more."""
-
-
-Name = Callable[[str], str]
 
 
 class Copy:
@@ -141,7 +139,7 @@ class Copy:
         keys: Sequence[str],
         folders: Sequence[Path],
         remedy: str = "",
-        identity: Name = str.lower,
+        identity: Callable[[str], str] = str.lower,
     ) -> list[Path]:
         """The file of each of N images, wherever under the copy it lies.
 
@@ -201,14 +199,11 @@ def _official(keys: Sequence[str], folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def _listed(folder: Path) -> set[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries}
-    except OSError:
-        return set()
+    _, folders, files = next(os.walk(folder), ("", [], []))  # none if it cannot be read
+    return {*folders, *files}
 
 
-def _matched(keys: Sequence[str], home: Path, identity: Name) -> dict[str, Path]:
+def _matched(keys: Sequence[str], home: Path, identity: Callable[[str], str]) -> dict[str, Path]:
     """Key -> file below a folder; of several matches, the one whose path is most like the key.
 
     Keys of one identity each get their own file, as far as there are files.
@@ -237,7 +232,4 @@ def _matched(keys: Sequence[str], home: Path, identity: Name) -> dict[str, Path]
 
 def _shared(one: Sequence[str], other: Sequence[str]) -> int:
     """The number of leading entries that are equal."""
-    for count, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return count
-    return min(len(one), len(other))
+    return sum(takewhile(bool, map(operator.eq, one, other)))

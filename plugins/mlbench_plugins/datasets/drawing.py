@@ -41,8 +41,7 @@ class Canvas:
         self.x, self.y = centres[None, :], centres[:, None]
         top, bottom = self.dull(), self.dull()
         ramp = self.y[..., None]
-        row = np.array(top) * (1 - ramp) + np.array(bottom) * ramp
-        self.pixels = row.repeat(size, axis=1)
+        self.pixels = (np.array(top) * (1 - ramp) + np.array(bottom) * ramp).repeat(size, axis=1)
 
     def between(self, low: float, high: float) -> float:
         """A number evenly drawn from an interval."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +115,9 @@ def create(name: str, *, pretrained: bool, **options: Any) -> Any:
         ) from error
 
 
-def size_options(architecture: Any, image_size: int | None) -> dict[str, Any]:
+def size_options(model: Any, image_size: int | None) -> dict[str, Any]:
     """Options of timm that let a transformer take images of another size than its own."""
-    accepted = inspect.signature(architecture).parameters
+    accepted = inspect.signature(type(model).__init__).parameters
     if "dynamic_img_size" in accepted and "strict_img_size" not in accepted:
         return {"dynamic_img_size": True}  # positions are interpolated, so any file fits
     options: dict[str, Any] = {"strict_img_size": False} if "strict_img_size" in accepted else {}
@@ -126,9 +126,9 @@ def size_options(architecture: Any, image_size: int | None) -> dict[str, Any]:
     return options
 
 
-def refuse_unreachable(name: str, config: Mapping[str, Any]) -> None:
+def refuse_unreachable(name: str, model: Any) -> None:
     """Raise WeightsError at once if the hub is out of reach; its client would try for a minute."""
-    hub_id = config.get("hf_hub_id")
+    hub_id = model.pretrained_cfg.get("hf_hub_id")
     files = ("model.safetensors", "pytorch_model.bin")
     if not hub_id or any(isinstance(try_to_load_from_cache(hub_id, f), str) for f in files):
         return

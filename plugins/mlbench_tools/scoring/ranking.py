@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.boards.ranks import NORMAL_95
-from mlbench.metrics.average_precision import Floats, ScoreMatrix, precisions, precisions_of_label
+from mlbench.metrics.average_precision import Floats, ScoreMatrix, average_precision, precisions
 from mlbench.types import Targets
 
 BLOCK = 1 << 22
@@ -157,7 +157,7 @@ def partner_scores(
             continue
         parts = [(targets[:, partner] == state) & (targets[:, label] >= 0) for state in (1, 0)]
         with_it, without = ((logits[part, label], targets[part, label]) for part in parts)
-        if all((t == 0).any() and (t == 1).any() for _, t in (with_it, without)):
+        if all({0, 1} <= set(np.unique(found)) for _, found in (with_it, without)):
             present[:, label], absent[:, label] = _one_label(*with_it), _one_label(*without)
     return present, absent
 
@@ -165,7 +165,7 @@ def partner_scores(
 def _one_label(logits: ScoreMatrix, targets: Targets) -> tuple[float, float, float, float]:
     predicted = logits >= 0
     return (
-        float(precisions_of_label(logits, targets)[0].mean()),
+        float(average_precision(logits[:, None], targets[:, None])[0]),
         auc(logits, targets),
         float(predicted[targets == 1].mean()),
         float((predicted == (targets == 1)).mean()),

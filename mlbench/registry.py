@@ -121,7 +121,9 @@ def _installed(path: tuple[str, ...]) -> tuple[list[Plugin], list[str]]:
     groups = {f"mlbench.{PLURALS[kind]}": kind for kind in EVERY_KIND}
     for distribution in distributions(path=list(path)):
         entries = [e for e in distribution.entry_points if e.group.startswith("mlbench.")]
-        metadata = distribution.metadata if entries else {}  # is parsed at each access
+        if not entries:
+            continue
+        metadata = distribution.metadata  # is parsed at each access
         for entry in entries:
             name, version = metadata["Name"], metadata["Version"]
             if entry.group in groups:

@@ -11,8 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.boards.ranks import NORMAL_95
-from mlbench.metrics.average_precision import Floats, ScoreMatrix, average_precision, precisions
-from mlbench.types import Targets
+from mlbench.metrics.average_precision import (
+    Floats,
+    ScoreMatrix,
+    average_precision,
+    precisions,
+    scored_classes,
+)
+from mlbench.types import MeasureError, Targets
 
 BLOCK = 1 << 22
 """Comparisons of scores that are held in memory at once."""
@@ -133,9 +139,7 @@ def usual_partners(targets: Targets) -> NDArray[np.intp]:
     return np.where(together_CC.max(axis=1) > 0, together_CC.argmax(axis=1), -1)
 
 
-def partner_scores(
-    logits: ScoreMatrix, targets: Targets, partner_C: NDArray[np.intp]
-) -> tuple[Floats, Floats]:
+def partner_scores(logits: ScoreMatrix, targets: Targets, partner_C: NDArray[np.intp]) -> Floats:
     """Score each label apart on the images with and without its usual partner.
 
     This shows whether a model sees a label or only its usual partner. A label is scored if it has a
@@ -149,27 +153,31 @@ def partner_scores(
         partner_C: from ``usual_partners``.
 
     Returns:
-        ``PARTNER_METRICS`` [4, C] in [0, 1] with the partner, and without; NaN if not scored.
+        ``PARTNER_METRICS`` with the partner and without, [2, 4, C] in [0, 1]; NaN if not scored.
+
+    Raises:
+        MeasureError: no label is scored.
     """
-    present, absent = np.full((2, len(PARTNER_METRICS), len(partner_C)), np.nan)
-    for label, partner in enumerate(partner_C):
-        if partner < 0:
-            continue
-        parts = [(targets[:, partner] == state) & (targets[:, label] >= 0) for state in (1, 0)]
-        with_it, without = ((logits[part, label], targets[part, label]) for part in parts)
-        if all({0, 1} <= set(np.unique(found)) for _, found in (with_it, without)):
-            present[:, label], absent[:, label] = _one_label(*with_it), _one_label(*without)
-    return present, absent
+    partner_NC = np.where(partner_C < 0, -1, targets[:, partner_C])
+    parts = [np.where(partner_NC == state, targets, np.int8(-1)) for state in (1, 0)]
+    scored_C = scored_classes(parts[0]) & scored_classes(parts[1])
+    if not scored_C.any():
+        raise MeasureError(
+            "no label has positives and negatives both with and without its usual partner"
+        )
+    return np.where(scored_C, [_by_label(logits, part) for part in parts], np.nan)
 
 
-def _one_label(logits: ScoreMatrix, targets: Targets) -> tuple[float, float, float, float]:
-    predicted = logits >= 0
-    return (
-        float(average_precision(logits[:, None], targets[:, None])[0]),
-        auc(logits, targets),
-        float(predicted[targets == 1].mean()),
-        float((predicted == (targets == 1)).mean()),
-    )
+def _by_label(logits: ScoreMatrix, targets: Targets) -> list[Floats]:
+    """``PARTNER_METRICS`` of each label, [C] each."""
+    predicted, present, known = logits >= 0, targets == 1, targets >= 0
+    right = (predicted == present) & known
+    return [
+        average_precision(logits, targets),
+        np.array([*map(auc, logits.T, targets.T)]),
+        (predicted & present).sum(axis=0) / present.sum(axis=0).clip(1),
+        right.sum(axis=0) / known.sum(axis=0).clip(1),
+    ]
 
 
 # ------------------------------------------------------------------------------------- calibration

@@ -83,14 +83,26 @@ def cli(monkeypatch, capsys, tmp_path, cache):
 
 
 @pytest.fixture
-def apart(tmp_path, cache):
-    """Run ``mlbench`` in a process of its own, in an empty folder."""
+def begin(tmp_path, cache):
+    """Start ``mlbench`` in a process of its own, in an empty folder; its output has its errors."""
 
-    def call(*arguments):
+    def call(*arguments, stderr=subprocess.STDOUT, **more):
         environment = os.environ | {"MLBENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "mlbench", *map(str, arguments)]
-        end = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        return Finished(end.returncode, end.stdout, end.stderr)
+        more |= {"stdout": subprocess.PIPE, "stderr": stderr, "text": True}
+        return subprocess.Popen(command, cwd=tmp_path, env=environment, **more)
+
+    return call
+
+
+@pytest.fixture
+def apart(begin):
+    """Run ``mlbench`` in a process of its own to its end."""
+
+    def call(*arguments):
+        with begin(*arguments, stderr=subprocess.PIPE) as going:
+            out, err = going.communicate()
+        return Finished(going.returncode, out, err)
 
     return call
 

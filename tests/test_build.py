@@ -183,20 +183,5 @@ def test_planning_leaves_the_backbone_that_runs_share_as_it_is():
 
 @pytest.mark.parametrize("settled", [{"frozen_stages": -1}, {"freeze_bn": True}, {}])
 def test_batch_norms_need_several_values_only_where_they_are_trained(settled):
-    spec, *_ = matrix({"batch_size": 1, "image_size": 32, **settled})
-    reason = refusal(spec, lambda _: SPLITS, PLACES)
+    reason = planned(("bce",), batch_size=1, image_size=32, **settled)["bce"]
     assert reason is None if settled else "a single value of each channel" in reason
-
-
-@pytest.mark.parametrize(
-    ("label_axes", "asked"), [({}, 1), ({"graph": ("random",)}, 3), ({"words": ("random",)}, 3)]
-)
-def test_seeds_are_refused_together_unless_they_draw_what_heads_see(
-    label_axes, asked, monkeypatch, tmp_path
-):
-    seen = []
-    monkeypatch.setattr(plan, "refusal", lambda spec, *_: seen.append(spec.seed) or "no memory")
-    specs = matrix(seeds=(0, 1, 2), **label_axes)
-    places = Places(results=tmp_path, cache=tmp_path)
-    found = plan.compare_with_store(specs, lambda _: SPLITS, places, retry_diverged=False)
-    assert len(seen) == asked and len(found.refused) == 3 and found.all_refused

@@ -95,6 +95,18 @@ def test_a_digest_is_compared_with_the_file_that_is_given(flag, tmp_path):
     assert re.search(said, refused.reason)
 
 
+@pytest.mark.parametrize(
+    ("label_axes", "asked"), [({}, 1), ({"graph": ("random",)}, 3), ({"words": ("random",)}, 3)]
+)
+def test_seeds_are_refused_together_unless_they_draw_what_heads_see(
+    label_axes, asked, monkeypatch, tmp_path
+):
+    seen = []
+    monkeypatch.setattr(plan, "refusal", lambda spec, *_: seen.append(spec.seed) or "no memory")
+    found = planned(matrix(seeds=(0, 1, 2), **label_axes), tmp_path)
+    assert len(seen) == asked and len(found.refused) == 3 and found.all_refused
+
+
 FAULTY = """
 from mlbench.types import Index
 from mlbench_plugins.datasets.synthetic import Synthetic

@@ -6,6 +6,9 @@ import numpy as np
 from PIL import Image
 
 PICTURES, TRAIN = 30, 20
+TINY = ("--plugins", "gap", "--backbones", "timm:test_resnet", "--weights", "none")
+TINY += ("--image-size", 32, "--epochs", 1, "--set", "workers=1", "--set", "measure=false")
+"""Flags of a run that takes a second."""
 
 
 def split(i):

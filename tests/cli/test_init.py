@@ -63,7 +63,7 @@ def test_a_run_starts_from_a_model_of_ours(cli, unmeasured, start, first, tmp_pa
     assert "Nothing is missing" in start().out
     digest = ("--set", f"init={record.spec.init}")
     missing = cli("run", "--suite", tmp_path / "small.yaml", *digest, "--set", "seeds=5")
-    assert missing.code == 2 and "--init FILE" in missing.err
+    missing.failed("--init FILE")
     json, again = store.file(record), Store(tmp_path / "again")
     cli("repeat", json, "--results", "again", "--init", first).ok()
     (other,) = again.records()

@@ -31,18 +31,18 @@ def test_an_unreadable_manifest_is_named_with_the_remedy(cli, tmp_path, form, lo
 
 
 @pytest.mark.parametrize(
-    ("name", "make", "lock", "mode"),
+    ("name", "make", "lock"),
     [
-        ("voc2007", voc2007, "ImageSets", 0),
-        ("vg500", vg500, "VG_100K", 0),
-        ("coco", write_coco, "annotations/instances_val2017.json", 0),
-        ("apparel", lambda root: draw(0, root / "red_shoes"), "red_shoes", 0),
+        ("voc2007", voc2007, "ImageSets"),
+        ("vg500", vg500, "VG_100K"),
+        ("coco", write_coco, "annotations/instances_val2017.json"),
+        ("apparel", lambda root: draw(0, root / "red_shoes"), "red_shoes"),
     ],
 )
 @pytest.mark.parametrize("command", ["stats", "look", "verify"])
-def test_an_unreadable_benchmark_is_named_once(cli, tmp_path, command, name, make, lock, mode):
+def test_an_unreadable_benchmark_is_named_once(cli, tmp_path, command, name, make, lock):
     make(tmp_path / "set")
-    with locked(tmp_path / "set" / lock, mode):
+    with locked(tmp_path / "set" / lock):
         ended = cli("data", command, name, "--data", tmp_path / "set")
     message = ended.err.replace("\n", " ")
     assert ended.code == 2, message

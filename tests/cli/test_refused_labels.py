@@ -7,13 +7,9 @@ import pytest
 
 from mlbench.preflight import check_labels
 from mlbench.types import Index, Splits
-from tests.cli.manifests import draw, split, table
+from tests.cli.manifests import TINY, draw, split, table
 from tests.store.made import CARD
 
-RUN = (
-    *("--plugins", "gap", "--backbones", "timm:test_resnet", "--weights", "none"),
-    *("--image-size", "32", "--epochs", "1", "--device", "cpu", "--set", "measure=false"),
-)
 ZERO = "write 0 (absent) instead"
 
 
@@ -30,7 +26,7 @@ def plan(cli, here, tmp_path):
             cells = [cell(i) for cell in columns.values()]
             rows.append(",".join(map(str, (f"{i:02}.png", *cells, split(i)))))
         (tmp_path / "t.csv").write_text("\n".join(rows))
-        return cli("run", "--datasets", "manifest:t.csv", *RUN, *flags, "--dry-run")
+        return cli("run", "--datasets", "manifest:t.csv", *TINY, *flags, "--dry-run")
 
     return planned
 
@@ -86,7 +82,7 @@ def test_one_reason_is_printed_once(plan):
 def test_one_constant_label_of_test_is_left_out_everywhere(plan, cli, tmp_path, store):
     """A run that is scored, its board, its record, ``score``, ``evaluate`` and ``stats`` agree."""
     plan(owl=lambda i: 1 if i % 3 == 0 else i % 2)
-    done = cli("run", "--datasets", "manifest:t.csv", *RUN).ok()
+    done = cli("run", "--datasets", "manifest:t.csv", *TINY).ok()
     assert "10 test images, 3 labels (1 without an AP left out)" in done.out.replace("\n", " ")
     (record,) = store.records()
     assert record.scores.classes_left_out == 1 and record.average_precision[2] is None
@@ -116,6 +112,6 @@ def test_the_command_that_shows_the_labels_runs_as_printed(cli, tmp_path):
     place.write_text(place.read_text().replace(",b,", ',"b, c",'))
     options = ("--set", "dataset_options.separator=;", "--set", "dataset_options.test_share=0.3")
     data = ("--data", tmp_path / "my set", "--datasets", "manifest:a b.csv")
-    done = cli("run", *data, *options, *RUN).ok("all of it: mlbench data look 'manifest:a b.csv'")
+    done = cli("run", *data, *options, *TINY).ok("all of it: mlbench data look 'manifest:a b.csv'")
     (printed,) = [line for line in done.out.splitlines() if "all of it: " in line]
     cli(*shlex.split(printed.partition("all of it: mlbench ")[2])).ok("b, c")

@@ -10,8 +10,9 @@ from PIL import Image
 from mlbench.data import image_cache
 from mlbench.data.image_cache import cached_images
 from mlbench.data.loader import ImageSource
-from mlbench.data.transforms import Transform, make_view, train_transform
-from mlbench.types import Augmentation, DataError, Index, Places, Preprocessing, Settings
+from mlbench.data.transforms import train_transform
+from mlbench.types import DataError, Index, Places
+from tests.data.test_transforms import settings
 
 RECIPES = {
     "no augmentation": [],
@@ -26,14 +27,6 @@ RECIPES = {
 EVERY = np.arange(4)
 
 
-def recipe(name, decoder="turbo"):
-    steps = tuple(Augmentation(name=n, options=options) for n, options in RECIPES[name])
-    view = Preprocessing(resize=40)
-    return Settings(
-        head="gap", image_size=32, preprocessing=view, augmentation=steps, decoder=decoder
-    )
-
-
 @pytest.fixture
 def index(tmp_path):
     rng, files = np.random.default_rng(0), [tmp_path / f"{i}.jpg" for i in range(4)]
@@ -42,21 +35,20 @@ def index(tmp_path):
     return Index(files, [file.stem for file in files], np.ones((4, 2), np.int8))
 
 
-def source(folder, index, settings, *, cached=True, training=True):
-    read, transform = None, train_transform(settings)
+def source(folder, index, name, decoder="turbo", *, cached=True):
+    chosen = settings(*RECIPES[name], resize=40, decoder=decoder)
+    read, transform = None, train_transform(chosen)
     if cached:
         places = Places(results=folder, cache=folder / "cache", image_cache=True)
-        shown = transform if training else Transform(make_view(settings))
-        read = cached_images(places, "a set at 32", index, shown, "")
+        read = cached_images(places, "a set at 32", index, transform, "")
     return ImageSource(index, transform, 1, 2, read=read)
 
 
 @pytest.mark.parametrize("decoder", ["turbo", "pillow"])
 @pytest.mark.parametrize("name", RECIPES)
 def test_pixels_are_the_same_with_and_without_the_cache(tmp_path, index, name, decoder):
-    settings = recipe(name, decoder)
-    plain = source(tmp_path, index, settings, cached=False)
-    cached = source(tmp_path, index, settings)
+    plain = source(tmp_path, index, name, decoder, cached=False)
+    cached = source(tmp_path, index, name, decoder)
     for epoch in (0, 1, 2):
         assert torch.equal(cached(EVERY, epoch), plain(EVERY, epoch))
 
@@ -72,7 +64,7 @@ def test_an_image_is_decoded_once_by_all_runs(tmp_path, index, name, monkeypatch
     load = image_cache.load
     monkeypatch.setattr(image_cache, "load", spy)
     for _ in range(2):
-        images = source(tmp_path, index, recipe(name))
+        images = source(tmp_path, index, name)
         images(EVERY[::2], 0)
         images(EVERY, 1)
     assert sorted(decoded) == sorted(index.files)
@@ -80,11 +72,11 @@ def test_an_image_is_decoded_once_by_all_runs(tmp_path, index, name, monkeypatch
 
 def test_what_is_kept_depends_on_decoder_and_size(tmp_path, index):
     for name, decoder in [("resize", "turbo"), ("resize", "pillow"), ("multi_scale_crop", "turbo")]:
-        source(tmp_path, index, recipe(name, decoder))(EVERY, 0)
+        source(tmp_path, index, name, decoder)(EVERY, 0)
     assert len(list((tmp_path / "cache").rglob("images.rows"))) == 3
 
 
 def test_too_small_a_disk_is_named_before_anything_is_decoded(tmp_path, index, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("usage", (), {"free": 99}))
     with pytest.raises(DataError, match=r"MiB free; make room, .* without --set image_cache"):
-        source(tmp_path, index, recipe("resize"))
+        source(tmp_path, index, "resize")

@@ -11,7 +11,8 @@ from mlbench.data import loader
 from mlbench.data.decode import load
 from mlbench.data.loader import ImageSource, batches
 from mlbench.data.transforms import train_transform
-from mlbench.types import Augmentation, DataError, Index, Settings
+from mlbench.types import DataError, Index
+from tests.data.test_transforms import settings
 
 STEPS = [("random_resized_crop", {}), ("flip", {}), ("rand_augment", {}), ("cutout", {})]
 EVERY = np.arange(7)
@@ -34,12 +35,7 @@ def index(tmp_path):
 
 
 def source(index, workers=2, steps=STEPS, decoder="turbo", **more):
-    chosen = Settings(
-        head="gap",
-        image_size=64,
-        decoder=decoder,
-        augmentation=tuple(Augmentation(name=name, options=options) for name, options in steps),
-    )
+    chosen = settings(*steps, size=64, decoder=decoder)
     return ImageSource(index, train_transform(chosen), 3, workers, **more)
 
 

@@ -9,7 +9,6 @@ from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.flop_counter import register_flop_formula
 
 from mlbench.engine.cost import count, keep_freed_memory, measure, status_bytes
-from mlbench.engine.model import MultiLabelModel
 from mlbench.types import Efficiency, MeasureError
 from tests.engine import tiny
 
@@ -164,14 +163,14 @@ def test_peak_memory_grows_with_what_a_call_holds(model):
             return super().forward(x)
 
     def peak(backbone):
-        wide = MultiLabelModel(backbone, tiny.Head(), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
-        found = measure(wide, image_size=32, precision="fp32", device=CPU)
+        made = tiny.model(backbone=backbone)
+        found = measure(made, image_size=32, precision="fp32", device=CPU)
         return found.peak_memory_mb, found.versions["peak_memory"]
 
-    small, how = peak(tiny.Backbone())
+    small, how = peak(tiny.Backbone)
     if "lower bound" in how:
         pytest.skip("the kernel does not let a process reset its peak")
-    large, _ = peak(Wide())
+    large, _ = peak(Wide)
     assert small < 20 and 90 < large < 130
 
 

@@ -12,7 +12,6 @@ from torch import nn
 
 from mlbench.engine.distributed import World
 from mlbench.engine.features import FeatureCache, levels_read
-from mlbench.engine.model import MultiLabelModel
 from mlbench.types import DataError, HeadOutput, Index, MeasureError, Places
 from tests.engine import tiny
 
@@ -55,8 +54,7 @@ class BothLevels(tiny.Head):
 
 
 def counted(head=tiny.Head):
-    torch.manual_seed(0)
-    return MultiLabelModel(Counted(), head(), tiny.Backbone.mean, tiny.Backbone.std)
+    return tiny.model(0, head, Counted)
 
 
 def source(folder, data, images, model=None, progress=None, **identity):
@@ -252,9 +250,7 @@ def test_of_two_runs_that_need_the_same_maps_one_makes_them_and_the_other_waits(
             said.append(text)
             waits.set()
 
-    torch.manual_seed(0)
-    slow = MultiLabelModel(Slow(), tiny.Head(), tiny.Backbone.mean, tiny.Backbone.std)
-    other = counted()
+    slow, other = tiny.model(backbone=Slow), counted()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(source, tmp_path, data, images, slow)
         assert begun.wait(30)

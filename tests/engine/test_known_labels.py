@@ -33,12 +33,6 @@ class Told(tiny.Head):
         return output._replace(logits=output.logits + (counts @ self.states)[:, None])
 
 
-def model(head=Told):
-    made = tiny.model()
-    made.head = head()
-    return made
-
-
 def test_the_number_told_is_uniform_and_any_label_may_be():
     told = draw_known(30_000, 7, 0.75, np.random.default_rng(0))
     counts = np.bincount(told.sum(1), minlength=8) / len(told)
@@ -60,7 +54,7 @@ def test_what_is_told_is_hidden_from_the_loss():
 
 @pytest.mark.parametrize("probe", [False, True])
 def test_training_tells_other_labels_in_each_step(probe):
-    made = model()
+    made = tiny.model(head=Told)
     training = tiny.training()
     if probe:
         made.head.seen.clear()
@@ -82,7 +76,7 @@ def test_evaluation_tells_what_the_index_knows_to_heads_that_take_it():
     training, index = tiny.training(), tiny.index()
     index = replace(index, known=np.where(np.arange(3) < 2, index.targets, -1).astype(np.int8))
     for head, differs in ((Told, True), (tiny.Head, False)):
-        made = model(head).eval()
+        made = tiny.model(head=head).eval()
         plain, told = (
             Evaluator(one, training.source, World(), training.device)(made).logits
             for one in (tiny.index(), index)

@@ -29,12 +29,6 @@ class Assorted(nn.Module):
         return HeadOutput(self.linear(features[-1].mean((2, 3))))
 
 
-def model():
-    made = tiny.model()
-    made.head = Assorted()
-    return made
-
-
 def named(made, **changes):
     """Name of each trained parameter -> its group's learning rate and weight decay."""
     chosen = {"name": "sgd", "lr": 0.1, "weight_decay": 0.01, **changes}
@@ -80,7 +74,7 @@ BIASES = {
 @pytest.mark.parametrize("bias_scale", [1.0, 2.0])
 @pytest.mark.parametrize("decay_all", [True, False])
 def test_groups_have_the_learning_rates_and_decays_of_the_settings(name, bias_scale, decay_all):
-    made = model()
+    made = tiny.model(head=Assorted)
     found = named(made, name=name, bias_lr_scale=bias_scale, decay_norms_and_biases=decay_all)
     optimizer = optim.make_optimizer(made, tiny.settings(optimizer={"name": name}))
     assert set(found) == trained(made) and type(optimizer).__name__.lower() == name
@@ -91,11 +85,11 @@ def test_groups_have_the_learning_rates_and_decays_of_the_settings(name, bias_sc
 
 
 def test_by_default_head_and_backbone_have_one_group_each():
-    assert len(optim.make_optimizer(model(), tiny.settings()).param_groups) == 2
+    assert len(optim.make_optimizer(tiny.model(head=Assorted), tiny.settings()).param_groups) == 2
 
 
 def test_what_is_frozen_is_in_no_group():
-    made = model()
+    made = tiny.model(head=Assorted)
     optim.make_learner(made, tiny.settings(frozen_stages=1), scaled=False, averaged=False)
     found = named(made, decay_norms_and_biases=False, bias_lr_scale=2.0)
     assert set(found) == trained(made)
@@ -103,7 +97,7 @@ def test_what_is_frozen_is_in_no_group():
 
 
 def test_frozen_stages_are_in_evaluation_mode_and_freeze_bn_is_of_the_backbones_norms():
-    made = model()
+    made = tiny.model(head=Assorted)
     for stage in (made.backbone.one, made.backbone.two):
         stage.append(nn.Dropout())
 

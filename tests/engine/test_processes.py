@@ -36,13 +36,6 @@ class NormedHead(nn.Module):
         )
 
 
-def model(seed):
-    made = tiny.model(seed)
-    torch.manual_seed(seed)
-    made.head = NormedHead()
-    return made
-
-
 def test_tensors_of_any_layout_are_the_leaders(monkeypatch):
     """NCCL, as its source says, refuses what is not contiguous; Gloo does not."""
 
@@ -72,7 +65,7 @@ def outcomes(world):
 
 
 def outcome(training):
-    state = fit(training, model(0), model(1))
+    state = fit(training, *(tiny.model(seed, NormedHead) for seed in (0, 1)))
     buffers = {name: b.clone() for name, b in state.learners[0].model.named_buffers()}
     entries = [(entry.loss, entry.grad_norm, *entry.aux.values()) for entry in state.log]
     return state.losses, entries, flat(state.evaluated()), buffers

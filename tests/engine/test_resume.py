@@ -86,12 +86,6 @@ class Head(tiny.Head):
         return HeadOutput(logits, {"size": features[-1].square().mean()})
 
 
-def model(seed):
-    made = tiny.model(seed)
-    made.head = Head()
-    return made
-
-
 def fit(folder, world=None, identity="this", at=0, disturb=None, **changes):
     """A whole run, from its state in a folder if there is one."""
     world = world or World()
@@ -103,7 +97,7 @@ def fit(folder, world=None, identity="this", at=0, disturb=None, **changes):
     training = replace(
         training, source=source, evaluator=Evaluator(tiny.index(9), source, world, training.device)
     )
-    models = [model(0), model(1)]
+    models = [tiny.model(seed, Head) for seed in (0, 1)]
     torch.manual_seed(3 + world.rank)
     random.seed(3)
     np.random.seed(3)  # noqa: NPY002

@@ -91,9 +91,8 @@ class Compiled(nn.Module):
 
 def dropping(**changes):
     """Train a model that draws; returns the training and its state."""
-    model, training = tiny.model(), tiny.training(tiny.settings(ema_decay=0.9, **changes))
-    model.head = Dropping()
-    return training, fit(training, model)
+    training = tiny.training(tiny.settings(ema_decay=0.9, **changes))
+    return training, fit(training, tiny.model(head=Dropping))
 
 
 def test_what_compilation_wins_is_measured_and_leaves_no_trace(monkeypatch):

@@ -144,11 +144,9 @@ def test_an_operator_that_cannot_repeat_its_results_is_named_with_the_remedy():
             features[-1].clone().put_(torch.tensor([0]), torch.ones(1))  # torch refuses it
             return super().forward(features)
 
-    made = tiny.model()
-    made.head = Head()
     said = r"needs torch's put_, .*; leave out --deterministic"
     with pytest.raises(SuiteError, match=said), deterministic(True):
-        fit(tiny.training(), made)
+        fit(tiny.training(), tiny.model(head=Head))
     assert not torch.are_deterministic_algorithms_enabled()
 
 

@@ -86,9 +86,9 @@ def settings(**changes):
     return Settings.model_validate(fields | changes)
 
 
-def model(seed=0):
+def model(seed=0, head=Head, backbone=Backbone):
     torch.manual_seed(seed)
-    return MultiLabelModel(Backbone(), Head(), Backbone.mean, Backbone.std)
+    return MultiLabelModel(backbone(), head(), Backbone.mean, Backbone.std)
 
 
 def training(given=None, **changes):

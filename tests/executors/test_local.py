@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import re
 import socket
-import subprocess
 import sys
 import time
 from multiprocessing.connection import wait
@@ -42,6 +41,7 @@ from mlbench.leases import find_holder
 from mlbench.store import Store
 from mlbench.suite import Suite, make_suite
 from mlbench.types import Places, SuiteError
+from tests.cli.manifests import TINY
 from tests.engine.tiny import Quiet
 from tests.store.made import kept, made_record
 
@@ -170,12 +170,9 @@ def run(cli, install, tmp_path):
     install("faulty", HEADS + LOSSES, "\n".join(entries))
 
     def call(*heads, **options):
-        given = {"backbones": "timm:test_resnet", "weights": "none", "image_size": 32}
-        given |= {"epochs": 1, "device": "cpu"} | options
-        flags = [part for name, value in given.items() for part in (f"--{name}", value)]
-        flags = [str(flag).replace("_", "-", flag.startswith("--")) for flag in map(str, flags)]
-        few = ("--set", FEW, "--set", "measure=false", "--set", "batch_size=8")
-        return cli("run", "--plugins", ",".join(heads), *flags, *few)
+        flags = [part for name, value in options.items() for part in (f"--{name}", value)]
+        few = ("--set", FEW, "--set", "batch_size=8")
+        return cli("run", *TINY, "--plugins", ",".join(heads), *few, *flags)
 
     return call
 
@@ -502,21 +499,17 @@ def descendants(pid):
 
 
 @pytest.mark.slow
-def test_a_killed_parent_leaves_no_process(run, tmp_path, cache):
+def test_a_killed_parent_leaves_no_process(run, begin, tmp_path):
     assert run("plain", results=tmp_path / "first").code == 0  # draws the images
-    flags = ["--backbones", "timm:test_resnet", "--weights", "none", "--image-size", "32"]
-    command = [sys.executable, "-m", "mlbench", "run", "--plugins", "plain", *flags]
-    command += ["--epochs", "2000", "--processes", "2", "--device", "cpu", "--set", FEW]
-    environment = os.environ | {"MLBENCH_CACHE": str(cache)}
-    going = subprocess.Popen(command, cwd=tmp_path, env=environment)
-    try:
-        files = (tmp_path / "results" / "runs").glob
-        until(lambda: any("engine.train" in log.read_text() for log in files("*/log.txt")), 300)
-        started = descendants(going.pid)
-        assert len(started) == 3, "a server and two ranks"
-    finally:
-        going.kill()
-        going.wait()
+    flags = ("--plugins", "plain", "--epochs", 2000, "--processes", 2, "--set", FEW)
+    with begin("run", *TINY, *flags) as going:
+        try:
+            files = (tmp_path / "results" / "runs").glob
+            until(lambda: any("engine.train" in log.read_text() for log in files("*/log.txt")), 300)
+            started = descendants(going.pid)
+            assert len(started) == 3, "a server and two ranks"
+        finally:
+            going.kill()
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
 
 

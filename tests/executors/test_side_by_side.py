@@ -11,7 +11,9 @@ from mlbench.executors.side_by_side import carry_out_together
 from mlbench.preflight import RunInputs
 from mlbench.store import Store
 from mlbench.types import Places
+from tests.cli.manifests import TINY
 from tests.engine import tiny
+from tests.executors.test_local import FEW
 
 HEADS = """
 import os
@@ -144,14 +146,12 @@ def test_an_error_of_the_stream_reaches_every_run(jobs, monkeypatch):
 
 
 def test_what_fails_beside_others_is_repeated_alone(heads, cli, tmp_path):
-    data = "dataset_options={train_images: 24, test_images: 31, size: 32}"
-    flags = ["--backbones", "timm:test_resnet", "--weights", "none", "--device", "cpu"]
-    flags += ["--image-size", 32, "--epochs", 1]
-    for one in (data, "measure=false", "share_data=true", "batch_size=8", "profile=true"):
+    flags = list(TINY)
+    for one in (FEW, "share_data=true", "batch_size=8", "profile=true"):
         flags += ["--set", one]
 
     def run(where, *heads):
-        ended = cli("run", "--plugins", ",".join(heads), *flags, "--results", where)
+        ended = cli("run", *flags, "--plugins", ",".join(heads), "--results", where)
         store = Store(tmp_path / where)
         found = {r.spec.method: r.notes for r in store.records()}
         return ended, store, {name: "(share_data)" in "".join(n) for name, n in found.items()}

@@ -14,7 +14,6 @@ import pytest
 from mlbench.executors.run_status import overview
 from mlbench.leases import HEARTBEAT
 from mlbench.store import Store
-from tests.cli.test_run import mlbench
 from tests.executors.test_local import descendants, until
 from tests.faults.conftest import board, look_again
 
@@ -76,20 +75,20 @@ def kill_at_random(going, generator, seconds, results):
 
 @pytest.mark.slow
 def test_a_matrix_that_is_killed_again_and_again_is_finished_as_if_undisturbed(
-    suite, cli, cache, tmp_path, monkeypatch
+    suite, cli, begin, tmp_path, monkeypatch
 ):
     monkeypatch.setenv(HEARTBEAT, "0.5")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the last runs end in this process
     file = suite({"epochs": 20}, plugins=["gap", "gmp"], seeds=[0, 1, 2, 3, 4, 5])
     run = ("run", "--suite", file, "--checkpoint-every", "0.01")
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    with mlbench(tmp_path, cache, *run, "--results", "whole") as going:
+    with begin(*run, "--results", "whole") as going:
         going.communicate()
     assert going.returncode == 0
     seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
     generator, killed, seen, results = np.random.default_rng(13), [], {}, tmp_path / "results"
     while len(killed) < KILLS:
-        with mlbench(tmp_path, cache, *run) as going:
+        with begin(*run) as going:
             for one in kill_at_random(going, generator, 2 * seconds / KILLS, results):
                 killed.append(one)
                 if len(killed) == KILLS:

@@ -1,5 +1,6 @@
 """What several tests need: the command line in this process, a shared cache, a tiny model."""
 
+import gc
 import json
 import os
 import subprocess
@@ -26,6 +27,17 @@ def pytest_configure(config):
     os.environ["COLUMNS"] = "200"
     settings.register_profile("busy machines", deadline=None)
     settings.load_profile("busy machines")
+    gc.disable()  # in half a million objects of imports it finds nothing, at each of its visits
+
+
+def pytest_collection_finish():
+    """Collect garbage from here on, among what the tests make."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_sessionfinish():
+    gc.unfreeze()  # Python's end takes everything down as usual
 
 
 class Finished(NamedTuple):

@@ -9,7 +9,7 @@ from mlbench import contracts, registry
 from mlbench_plugins.datasets.synthetic import Synthetic
 
 GIANTS = {"swin_large_384", "vit_base_384", "tresnet_l", "tresnet_v2_l", "resnet101", "resnet50"}
-SIBLINGS = {"dinov3_base", "siglip2_base_512", "efficientnet_lite2"}
+SIBLINGS = {"dinov3_base", "siglip2_base_512", "efficientnet_lite2", "tresnet_xl"}
 """Larger backbones of an architecture that another listed one has."""
 LISTED = [*registry.plugins(), registry.find("backbone", "timm:resnet10t")]
 

@@ -15,7 +15,7 @@ Files are written atomically (see ``mlbench.files``): a reader never finds half 
 from __future__ import annotations
 
 import glob
-import string
+import re
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -258,7 +258,7 @@ def _read(file: Path) -> RunRecord:
         raise StoreError(f"{file}: cannot be read ({error.strerror}); {RESTORE}") from error
     names = safe_name(record.run_id), safe_name(f"{record.run_id}.{record.started}")
     stem, _, digest = file.stem.rpartition(".")  # the digest's beginning, if it is superseded
-    if file.stem not in names and (stem != names[1] or set(digest) - set(string.hexdigits)):
+    if file.stem not in names and not (stem == names[1] and re.fullmatch(r"[\da-f]+", digest)):
         raise StoreError(f"{file}: holds run {record.run_id}; give the file that name")
     return record
 

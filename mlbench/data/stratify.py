@@ -114,13 +114,15 @@ def stratify(
         bool [N], True for the images of the validation part.
     """
     members = _members(keys, groups)
-    sizes_G = np.array([len(images) for images in members])
-    starts_G, by_group_N = sizes_G.cumsum() - sizes_G, np.concatenate(members)
-    present_NC = np.asarray(targets)[by_group_N] == 1
-    counts_GC = np.add.reduceat(present_NC, starts_G, axis=0, dtype=np.int32)
-    side_G = _spread(counts_GC > 0, _distribute(counts_GC, sizes_G.tolist(), held))
-    chosen_N = np.empty(len(keys), np.bool_)
-    chosen_N[by_group_N] = np.repeat(side_G == 1, sizes_G)
+    present_NC = np.asarray(targets) == 1
+    owner_N = np.empty(len(keys), np.int64)
+    for group, images in enumerate(members):
+        owner_N[images] = group
+    counts_GC = np.zeros((len(members), present_NC.shape[1]), np.int32)
+    np.add.at(counts_GC, owner_N, present_NC)
+    sizes = [len(images) for images in members]
+    side_G = _spread(counts_GC > 0, _distribute(counts_GC, sizes, held))
+    chosen_N: NDArray[np.bool_] = (side_G == 1)[owner_N]
     return chosen_N
 
 
@@ -136,9 +138,7 @@ def _members(keys: Sequence[str], groups: Sequence[str] | None) -> list[list[int
 def _distribute(counts_GC: NDArray[np.int32], sizes: Sequence[int], held: int) -> NDArray[np.int8]:
     """The side of every group, 0 train or 1 validation, before ``_spread``."""
     n, left_C = sum(sizes), counts_GC.sum(axis=0)
-    mine: list[list[tuple[int, int]]] = [[] for _ in sizes]
-    for group, label in np.argwhere(counts_GC).tolist():
-        mine[group].append((label, int(counts_GC[group, label])))
+    mine = [[(c, int(row[c])) for c in np.flatnonzero(row).tolist()] for row in counts_GC]
     # What a side still needs of a label, in n-ths of an image so that all are integers.
     held_C, several_C = left_C * held, (counts_GC > 0).sum(axis=0) >= 2
     held_C = np.where(several_C, held_C.clip(n, (left_C - 1) * n), held_C)

@@ -10,6 +10,7 @@ import operator
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import islice, takewhile
@@ -199,8 +200,9 @@ def _official(keys: Sequence[str], folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def _listed(folder: Path) -> set[str]:
-    _, folders, files = next(os.walk(folder), ("", [], []))  # none if it cannot be read
-    return {*folders, *files}
+    with suppress(OSError), os.scandir(folder) as entries:
+        return {entry.name for entry in entries}
+    return set()
 
 
 def _matched(keys: Sequence[str], home: Path, identity: Callable[[str], str]) -> dict[str, Path]:

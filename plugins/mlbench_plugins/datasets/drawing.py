@@ -63,8 +63,7 @@ class Canvas:
         rows, columns = (np.flatnonzero(covered.any(axis)) for axis in (1, 0))
         if rows.size:  # most of a picture is not covered, and need not be computed
             part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            below = self.pixels[part]
-            below += (np.array(colour) - below) * covered[part][..., None]
+            self.pixels[part] += (np.array(colour) - self.pixels[part]) * covered[part][..., None]
 
     def soft(self, inside: Coverage) -> Coverage:
         """Turn the distance to an edge (positive inside) into coverage, one pixel soft."""

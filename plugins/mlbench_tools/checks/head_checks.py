@@ -171,9 +171,9 @@ def builds_without_memory(factory: Any) -> None:
 
 def works_in_half_precision(factory: Any) -> None:
     """Under autocast to bfloat16 and float16, logits are near float32's and gradients finite."""
-    exact = _evaluate(_make(factory))
     for half in (torch.bfloat16, torch.float16):
         name, head = str(half).removeprefix("torch."), _make(factory)
+        exact = _evaluate(head)
         with torch.autocast("cpu", half):
             given = _evaluate(head)
             _train(head, tuple(m.requires_grad_() for m in features(PYRAMID)))

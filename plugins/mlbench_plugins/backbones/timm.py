@@ -26,7 +26,7 @@ from mlbench_plugins.layers.timm_models import (
 )
 
 SHALLOWEST_STRIDE = 8
-_PROBES: dict[str, _Probe] = {}
+_PROBES: list[tuple[str, dict[str, Any], _Probe]] = []
 
 
 def timm_backbone(
@@ -146,18 +146,19 @@ def _idle_modules(module: nn.Module, needed: set[Tensor], prefix: str = "") -> I
 
 def _probe(name: str, options: dict[str, Any]) -> _Probe:
     """The probe of a model, which is made once in a process."""
-    key = f"{name} {options}"
-    if key in _PROBES:
-        return _PROBES[key]
+    for known, given, probe in _PROBES:
+        if (known, given) == (name, options):
+            return probe
     with torch.device("meta"):
         model = create(name, pretrained=False, **options).eval()  # of one image, too
     try:
-        return _PROBES.setdefault(key, _Probe(model))
+        _PROBES.append((name, dict(options), _Probe(model)))
     except Exception as error:
         raise PluginError(
             f"backbone timm:{name} gives no feature maps that a head could use "
             f"({type(error).__name__}: {error}); take a model of timm with forward_intermediates"
         ) from error
+    return _PROBES[-1][2]
 
 
 def _file_options(name: str, file: WeightFile | None) -> dict[str, Any]:

@@ -247,8 +247,10 @@ def test_interrupting_keeps_whole_records_and_says_so(cli, small, tmp_path):
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    ended = cli("run", "--suite", small, "--epochs", 500)
-    thread.join()
-    signal.signal(signal.SIGINT, before)
+    try:
+        ended = cli("run", "--suite", small, "--epochs", 500)
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, before)
     ended.failed("repeat the command to run the rest", code=130)
     assert not list((tmp_path / "results").glob("records/**/*.json"))

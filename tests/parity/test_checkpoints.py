@@ -1,7 +1,7 @@
 """Whole released models: files in the authors' layout go through ``mlbench import``.
 
 The weights are made by rule, so that nothing need be downloaded; see checkpoints.json. Two models
-by default, one of them in double precision, too; the others are slow.
+by default, the others are slow.
 """
 
 import pickle
@@ -21,10 +21,7 @@ from mlbench_tools.weights.proving import authors_state, prove
 
 FIXTURES = {one.name: one for one in read_fixtures(Path(__file__).with_name("checkpoints.json"))}
 QUICK = ("csra_full", "asl_tresnet_l_full")
-
-
-def names(quick):
-    return [pytest.param(one, marks=() if one in quick else pytest.mark.slow) for one in FIXTURES]
+NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FIXTURES]
 
 
 def in_authors_layout(fixture, file):
@@ -65,7 +62,7 @@ def beside_the_file(fixture, folder):
     return flags
 
 
-@pytest.mark.parametrize("name", names(QUICK))
+@pytest.mark.parametrize("name", NAMES)
 def test_an_imported_file_gives_the_expected_logits(name, cli, tmp_path):
     fixture = FIXTURES[name]
     in_authors_layout(fixture, tmp_path / "released.pth")
@@ -89,7 +86,7 @@ def test_an_imported_file_gives_the_expected_logits(name, cli, tmp_path):
     assert {"msrn_full": 4, "add_gcn_full": 1, "query2label_full": 1}.get(name, 0) == len(listed)
 
 
-@pytest.mark.parametrize("name", names(QUICK[:1]))
+@pytest.mark.parametrize("name", NAMES)
 def test_parity_in_double_precision(name):
     result = prove(FIXTURES[name])
     assert result.passed, result

@@ -22,13 +22,12 @@ def test_an_exported_model_is_the_model(cli, trained, pictures, form, tmp_path):
             np.testing.assert_allclose(one.logits, other.logits, atol=1e-4)
     left = {path.name for path in tmp_path.iterdir() if path.is_file()}
     assert left == {file.name, *(["alone.bin"] if form == "openvino" else [])}
-    if form == "onnx":  # commands open a file of any form as `load` does
-        cli("predict", file, names[0], "--top", "1").ok()
-        scores = [
-            cli("evaluate", each, "--dataset", "synthetic", "--json").json["scores"]["mAP"]
-            for each in (trained, file)
-        ]
-        assert scores[0] == pytest.approx(scores[1], abs=0.1)
+    cli("predict", file, names[0], "--top", "1").ok()
+    scores = [
+        cli("evaluate", each, "--dataset", "synthetic", "--json").json["scores"]["mAP"]
+        for each in (trained, file)
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=0.1)
 
 
 SOURCE = """

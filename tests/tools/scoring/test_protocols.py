@@ -104,7 +104,6 @@ def test_equals_its_definition_in_loops(protocol, case):
             assert evaluate(name, *given) == pytest.approx(expected, abs=1e-9), name
 
 
-@settings(max_examples=50)
 @given(cases())
 def test_equals_scikit_learn_where_nothing_is_unknown(case):
     logits, targets = case[0], np.maximum(case[1], 0)
@@ -152,9 +151,9 @@ def test_the_order_of_images_changes_no_number(case, random):
 
 def test_the_canonical_protocol_is_what_committed_records_hold():
     store = Store(ROOT / "results")
-    found = {(r.spec.dataset, r.spec.track, r.spec.method): r for r in store.records() if r.scores}
-    assert len(found) > 20
-    for record in found.values():
+    records = [record for record in store.records() if record.scores is not None]
+    assert records
+    for record in records:
         given = ProtocolInput.of_run(store.predictions(record))
         values = PROTOCOLS["canonical"].measure(given).values
         wanted = record.scores.model_dump(exclude={"mAP_low", "mAP_high"})

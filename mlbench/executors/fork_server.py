@@ -34,7 +34,7 @@ _PR_SET_PDEATHSIG = 1
 
 def serve(descriptor: int) -> NoReturn:
     """Fork on request until the other end of a socket is closed, then end all children."""
-    gc.disable()  # in half a million objects of imports it finds nothing; children enable it
+    gc.disable()  # takes a second of the imports and frees little; children enable it
     connection = socket.socket(fileno=descriptor)
     control = connection.fileno()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from mlbench.evidence import read_record
 from mlbench.text import first_error
-from mlbench.types import RunRecord, RunSpec, StoreError, SuiteError, Value
+from mlbench.types import PlainLoader, RunRecord, RunSpec, StoreError, SuiteError, Value
 
 COMPARED = ("versions", "device", "threads", "processes")
 """Entries of the environment that may change the last digits of a score."""
@@ -68,7 +68,7 @@ def from_yaml(text: str) -> RunFile:
         SuiteError: the text is not YAML or describes no run; the message continues a file name.
     """
     try:
-        fields = yaml.safe_load(text)
+        fields = yaml.load(text, PlainLoader)
         if not isinstance(fields, dict):
             raise SuiteError("describes no run (it is not a mapping of names to values)")
         metadata = {name: fields.pop(name) for name in METADATA if name in fields}

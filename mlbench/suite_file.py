@@ -13,7 +13,7 @@ from mlbench import registry
 from mlbench.suite import LABEL_AXES, Suite, as_list
 from mlbench.text import named_values, unknown
 from mlbench.tracks import merge, nest
-from mlbench.types import Settings, SuiteError
+from mlbench.types import PlainLoader, Settings, SuiteError
 
 SEEDS = (0, 1, 2)
 """Default seeds of a suite file, so that it shows their spread; a command line has seed 0."""
@@ -22,8 +22,8 @@ FILES = ("data", "results", "cache", "weights", "init")
 """Fields that are paths; in a suite file they are relative to the file."""
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads 1e-3 as a number, as YAML 1.2 does (for 1.1 it is a text); refuses a name twice."""
+class _Loader(PlainLoader):
+    """Reads 1e-3 as a number, which is a text in run files; refuses a name twice."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Check the names, of which the last would count; then merge what ``<<`` brings."""

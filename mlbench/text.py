@@ -139,14 +139,14 @@ def named_values(texts: Iterable[str], flag: str = "--option") -> dict[str, Any]
 def _value(text: str) -> Any:
     import yaml
 
+    from mlbench.types import PlainLoader
+
     if text and (text.isspace() or (len(text) == 1 and not text.isalnum())):
         return text  # a separator; most mean something to YAML
     try:
-        value = yaml.safe_load(text) if text else ""
+        value = yaml.load(text, PlainLoader) if text else ""
     except (yaml.YAMLError, RecursionError):
         value = text
-    if not isinstance(value, str | int | float | list | dict | None):
-        return text  # YAML knows dates, which no option is
     if isinstance(value, str) and value == text:
         try:
             return ast.literal_eval(text)  # 1e-3 and None, which are texts to YAML

@@ -26,7 +26,8 @@ def test_every_committed_run_is_written_without_loss(records):
 
 
 def test_a_name_that_yaml_has_a_meaning_for_stays_a_name():
-    odd = {"spec": {"labels": ("yes", "1e3", "null", "# é", "a: b"), "words": "random"}}
+    names = ("yes", "1e3", "null", "# é", "a: b", "010", "08", "1:30", "2024-01-02")
+    odd = {"spec": {"labels": names, "words": "random"}}
     record = made_record(**odd, settings={"head_options": {"width": 1e-5, "which": "off"}})
     assert run_file.from_yaml(run_file.to_yaml(record)) == run_file.from_record(record)
 
@@ -63,6 +64,8 @@ def test_a_spec_alone_is_a_run_file(records):
         ("settings: {", "is not YAML"),
         ("method: gap", "describes no run"),
         ("[" * 1000, "is not YAML (maximum recursion depth exceeded"),
+        ("settings: &a [*a]", "is not YAML (a value holds itself in"),
+        ("epochs: " + "9" * 5000, "9999 as int in"),
     ],
 )
 def test_texts_that_describe_no_run(text, message):

@@ -163,6 +163,20 @@ def test_a_power_of_ten_in_a_file_is_a_number(tmp_path):
     }
 
 
+def test_a_number_is_never_read_as_another_one(tmp_path):
+    """To YAML 1.1, 010 is 8 and 1:30 is 90."""
+    (file := tmp_path / "s.yaml").write_text(
+        "plugins: ssgrl\nepochs: 010\noptimizer: {lr: 00.5}\nlabels: [007, 1:30, 2024-01-02]\n"
+        "image_size: 1_00\nbatch_size: 0x10"
+    )
+    fields = suite_file.apply_overrides(suite_file.read_suite(file), ["schedule.warmup=02"])
+    (spec,) = expand(**fields)
+    used = spec.settings
+    assert (used.epochs, used.image_size, used.batch_size) == (10, 100, 16)
+    assert (used.optimizer.lr, used.schedule.warmup) == (0.5, 2)
+    assert fields["labels"] == ["007", "1:30", "2024-01-02"]
+
+
 def test_a_file_may_name_settings_as_set_does(tmp_path):
     (file := tmp_path / "s.yaml").write_text(
         "epochs: 3\nsettings: {optimizer: {weight_decay: 0}, image_size: 96}\n"

@@ -8,12 +8,13 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from mlbench.types import DataError
+from mlbench.types import DataError, PlainLoader
 from mlbench_plugins.datasets.manifest_listing import SPLITS, Listing, passed_over, pictures_under
 from mlbench_plugins.datasets.photographs import list_folder, read_lines, read_text, shell_into
 
@@ -93,22 +94,19 @@ def _from_yaml(file: Path) -> tuple[tuple[str, ...], dict[str, list[Path]]]:
     """The labels, and the folders or lists of each split."""
     text = read_text(file, _AGAIN)
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content = yaml.load(text, PlainLoader)
+    except (yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{file} is not YAML: {error}") from error
-    names = content.get("names") if isinstance(content, dict) else None
-    if isinstance(names, Mapping) and set(names) == set(range(len(names))):
-        names = [names[i] for i in range(len(names))]
-    if not isinstance(names, list) or not names:
+    names = _in_order(content.get("names")) if isinstance(content, dict) else []
+    if not names:
         raise DataError(f"{file} has no 'names': a list of labels, or number from 0 -> label")
-    if any(not isinstance(name, str) for name in names):
-        written = yaml.load(text, yaml.BaseLoader)["names"]  # every name as the text that it is
-        written = list(written.values()) if isinstance(written, Mapping) else written
-        number, name = next((i, name) for i, name in enumerate(names) if not isinstance(name, str))
-        raise DataError(
-            f"{file}: name {number}, {written[number]}, is {name!r} in YAML, no text; put names in "
-            f"quotes: names: {json.dumps(written, ensure_ascii=False)}"
-        )
+    for number, name in enumerate(names):
+        if not isinstance(name, str):
+            written = _in_order(yaml.load(text, yaml.BaseLoader)["names"])  # each as its text
+            raise DataError(
+                f"{file}: name {number}, {written[number]}, is {name!r} in YAML, no text; put "
+                f"names in quotes: names: {json.dumps(written, ensure_ascii=False)}"
+            )
     parts: dict[str, list[Path]] = {}
     for split in ("train", "val", "test"):
         named = content.get(split) or []
@@ -116,6 +114,15 @@ def _from_yaml(file: Path) -> tuple[tuple[str, ...], dict[str, list[Path]]]:
             parts.setdefault(split, []).append(_place(file, content.get("path") or ".", entry))
     _check_parts(file, parts)
     return _unique(file, names), parts or {"": [file.parent]}
+
+
+def _in_order(names: Any) -> list[Any]:
+    """The names of a list, or of a mapping of all numbers from 0, such as 0 or 00; else none."""
+    if isinstance(names, Mapping):
+        numbered = {int(n): name for n, name in names.items() if str(n).isdecimal()}
+        whole = set(numbered) == set(range(len(names)))
+        return [numbered[i] for i in range(len(names))] if whole else []
+    return names if isinstance(names, list) else []
 
 
 def _check_parts(file: Path, parts: Mapping[str, Sequence[Path]]) -> None:

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from mlbench.boards.rows import Row, Table
+from mlbench.files import read_yaml
 from mlbench.text import first_error
 from mlbench.types import MeasureError, Scores, StoreError, Value
 from mlbench_tools.page.collect import Site
@@ -157,7 +158,7 @@ def load(folder: Path = FOLDER) -> list[PublishedResult]:
 
 def _read(file: Path) -> _PublishedFile:
     try:
-        return _PublishedFile.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        return _PublishedFile.model_validate(read_yaml(file))
     except ValidationError as error:
         raise StoreError(f"{file}: {first_error(error)}; correct the file") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

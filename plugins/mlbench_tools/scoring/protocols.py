@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from mlbench.files import read_yaml
 from mlbench.metrics.average_precision import ScoreMatrix, average_precision, check
 from mlbench.metrics.precision_recall import HALF
 from mlbench.text import unknown
@@ -114,7 +114,7 @@ _TREATMENTS: Mapping[str, Callable[[ProtocolInput], ProtocolInput]] = {
     "absent-zero": partial(replace, absent="zero"),
     "absent-refused": partial(replace, absent="refused"),
 }
-_TABLES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
+_TABLES = read_yaml(Path(__file__).with_suffix(".yaml"))
 
 PROTOCOLS: Mapping[str, Protocol] = {
     name: Protocol(name=name, measure=_MEASURES[name], **entry)

@@ -295,8 +295,9 @@ SPLIT = "train: images/train\nval: images/val\n"
 @pytest.mark.parametrize(
     ("names", "read"),
     [
-        ("{0: NO, 1: 007}", ("NO", "007")),
+        ("{1: 007, 0: NO}", ("NO", "007")),
         ("[yes, no]", ("yes", "no")),
+        ("[010, 7]", ("010", "7")),
         ("[null, 1.50]", ("null", "1.50")),
         ("[2024-01-01, ~]", ("2024-01-01", "~")),
     ],

@@ -61,7 +61,7 @@ def build(
 def make_models(
     spec: RunSpec, places: Places, labels: LabelContext, *, recompute: bool
 ) -> tuple[list[MultiLabelModel], Loss, Pretraining | None, list[str]]:
-    """Make the models and loss of a run; raises as ``build``, ``read_init`` and ``start_from``.
+    """Make the models and loss; raises as ``build``, ``named_file``, ``load``, ``start_from``.
 
     ``recompute`` recomputes the backbone's activations in the backward pass.
 
@@ -69,7 +69,8 @@ def make_models(
         The model, and its peer under mutual learning; the loss; the origin of the weights; and
         notes for the record.
     """
-    settings, init = spec.settings, read_init(spec, places)
+    settings = spec.settings
+    init = load(named_file("init", spec.init, places.init)) if spec.init else None
     model, loss = build(settings, labels, places, init)
     # Made second, so that the peer starts from other random numbers.
     peers = [build(settings, labels, places, init)[0]] if settings.mutual_weight > 0 else []
@@ -90,11 +91,6 @@ def make_backbone(settings: Settings, weights: str, init: Checkpoint | None) -> 
     factory = registry.find("backbone", settings.backbone).load()
     made: Backbone = factory(weights=weights, image_size=settings.image_size, **options)
     return made
-
-
-def read_init(spec: RunSpec, places: Places) -> Checkpoint | None:
-    """The model that a run starts from, if any; raises as ``named_file`` and ``load``."""
-    return load(named_file("init", spec.init, places.init)) if spec.init else None
 
 
 def start_from(
@@ -179,7 +175,7 @@ def named_file(flag: str, identity: str, file: Path | None) -> Path:
 
 
 @functools.lru_cache(maxsize=64)
-def meta_backbone(name: str, image_size: int, weights: str = "none") -> Backbone:
+def meta_backbone(name: str, image_size: int) -> Backbone:
     """A backbone on the ``meta`` device, in evaluation mode. It is shared: do not change it.
 
     Raises:
@@ -187,7 +183,7 @@ def meta_backbone(name: str, image_size: int, weights: str = "none") -> Backbone
     """
     factory = registry.find("backbone", name).load()
     with torch.device("meta"):
-        backbone: Backbone = factory(weights=weights, image_size=image_size).eval()
+        backbone: Backbone = factory(weights="none", image_size=image_size).eval()
     return backbone
 
 

@@ -14,14 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlbench.build import (
-    feature_identity,
-    make_backbone,
-    meta_backbone,
-    meta_model,
-    named_file,
-    read_init,
-)
+from mlbench.build import feature_identity, make_backbone, meta_model, named_file
 from mlbench.data import transforms
 from mlbench.data.decode import IGNORE, problems, unusable
 from mlbench.data.labels import label_context
@@ -30,7 +23,7 @@ from mlbench.data.mixing import make_mixing
 from mlbench.data.open import open_run
 from mlbench.engine import optim
 from mlbench.engine.batch_parts import BATCH_NORM
-from mlbench.engine.checkpoint import backbone_weights
+from mlbench.engine.checkpoint import backbone_weights, load
 from mlbench.engine.distributed import World
 from mlbench.engine.model import MultiLabelModel, unsupported
 from mlbench.metrics.average_precision import count_states, unscorable, write_zeros
@@ -87,16 +80,29 @@ def _assert_possible(spec: RunSpec, splits: Splits, places: Places) -> None:
     _check_loss(settings, model, loss)
     optim.frozen_stages(model, settings)
     _check_track(spec, model)
-    if init := read_init(spec, places):
-        with torch.device("meta"):
-            backbone: Any = make_backbone(settings, "none", init)
-            backbone_weights(init, backbone, settings)
     check_labels(splits, loss, trained=settings.epochs > 0)
     if spec.track not in ("probe", "zero_shot"):
         _check_batches(settings, len(splits.train), model, spec.processes)
-    if settings.weights.startswith("sha256:"):
-        file = named_file("weights", settings.weights, places.weights)
-        meta_backbone(settings.backbone, settings.image_size, str(file))
+    flag, named = ("init", spec.init) if spec.init else ("weights", settings.weights)
+    if named.startswith("sha256:"):
+        file = named_file(flag, named, getattr(places, flag))
+        if reason := _misfit(flag, file, settings.backbone, settings.image_size):
+            raise WeightsError(reason)
+
+
+@functools.cache
+def _misfit(flag: str, file: Path, backbone: str, image_size: int) -> str | None:
+    """Why a file of weights does not fit a backbone, if so; it is read once for all runs."""
+    settings = Settings(head="", backbone=backbone, image_size=image_size)
+    try:
+        init = load(file) if flag == "init" else None
+        with torch.device("meta"):
+            made: Any = make_backbone(settings, "none" if init else str(file), init)
+            if init:
+                backbone_weights(init, made, settings)
+    except (PluginError, WeightsError) as error:
+        return str(error)
+    return None
 
 
 def _check_loss(settings: Settings, model: MultiLabelModel, loss: Loss) -> None:

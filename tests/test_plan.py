@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import torch
 
 from mlbench import numbers, plan, preflight
 from mlbench.build import identity_of
@@ -66,6 +67,16 @@ def test_runs_of_one_data_set_share_a_label_context_in_planning(tmp_path):
     preflight._latest_context.cache_clear()
     assert len(planned(matrix(losses=("bce", "asl")), tmp_path).missing) == 2
     assert preflight._latest_context.cache_info().misses == 1
+
+
+def test_a_file_that_does_not_fit_is_read_once_for_all_runs(tmp_path, monkeypatch):
+    torch.save({"conv.weight": torch.ones(3)}, file := tmp_path / "other.pth")
+    specs = matrix({"weights": identity_of(file)}, losses=("bce", "asl"))
+    read, load = [], torch.load
+    monkeypatch.setattr(torch, "load", lambda *a, **how: read.append(a) or load(*a, **how))
+    found = planned(specs, tmp_path, weights=file)
+    assert all("conv.weight" in refused.reason for refused in found.refused)
+    assert (len(found.refused), len(read)) == (2, 1)
 
 
 def test_numbers_alone_make_a_record_stale(tmp_path, monkeypatch):

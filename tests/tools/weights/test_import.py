@@ -61,9 +61,16 @@ def behind(prefix, state=PLAIN):
     return {prefix + key: value for key, value in state.items()}
 
 
+def wrapped(part, wrapper):
+    """As a wrapper around one part of the model names its tensors; no prefix is common to all."""
+    return {key.replace(f"{part}.", f"{part}.{wrapper}."): v for key, v in PLAIN.items()}
+
+
 CHECKPOINTS = {
     "lightning": {"state_dict": behind("model."), "optimizer_states": [{"state": {0: {}}}]},
-    "compiled": behind("_orig_mod."),
+    "compiled": wrapped("decoder", "_orig_mod"),
+    "sharded": wrapped("conv1", "_fsdp_wrapped_module"),
+    "thrifty": wrapped("layer1", "_checkpoint_wrapped_module"),
     "nested": {"net": behind("module.module.net._orig_mod.")},
     "averaged": {"ema": {**behind("module."), "n_averaged": torch.tensor(3)}, "updates": 9},
     "shadow": {"ema": {"decay": 0.99, "shadow": PLAIN}, "best": torch.tensor(0.8)},

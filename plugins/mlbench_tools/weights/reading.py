@@ -142,7 +142,10 @@ def _read(file: Path) -> Any:
         return load_file(file)
     if file.suffix in (".npz", ".npy"):
         found = np.load(file, allow_pickle=False)
-        return found if isinstance(found, np.ndarray) else {k: found[k] for k in found.files}
+        if isinstance(found, np.ndarray):
+            return found
+        with found:
+            return dict(found)
     with file.open("rb") as stream:
         beginning = stream.read(len(_TORCH))
         if not beginning.startswith((_ZIP, _TORCH)):

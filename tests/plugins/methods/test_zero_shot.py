@@ -71,7 +71,8 @@ def texts(cli, tmp_path, monkeypatch):
 
 def test_a_vector_is_the_mean_over_the_templates(texts, tmp_path):
     texts("--template", "a {}", "--template", "two {}s", "--spelling", "apple=fruit").ok()
-    arrays = np.load(tmp_path / "texts.npz")
+    with np.load(tmp_path / "texts.npz") as file:
+        arrays = dict(file)
     row = arrays["names"].tolist().index("apple")
     expected_E = np.zeros(512)
     expected_E[[len("a fruit"), len("two fruits")]] = 0.5**0.5

@@ -64,9 +64,8 @@ def test_a_record_tells_code_machine_and_what_each_phase_took(run_one, monkeypat
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a phase needs /proc")
 def test_the_memory_of_a_phase_is_its_own():
     phase = provenance.Phases(torch.device("cpu"), tiny.Quiet())
-    with phase("large"):
-        with mmap.mmap(-1, 2**28) as fresh:  # malloc may give memory that it kept
-            np.frombuffer(fresh, np.uint8).copy()
+    with phase("large"), mmap.mmap(-1, 2**28) as fresh:  # malloc may give memory that it kept
+        np.frombuffer(fresh, np.uint8).copy()
     with phase("small"):
         pass
     assert phase.resources["large"].memory_mb > phase.resources["small"].memory_mb + 200

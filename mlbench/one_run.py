@@ -281,8 +281,7 @@ def _train_and_evaluate(
         predictions = test(state.evaluated())
     broken = predictions.logits[~np.isfinite(predictions.logits)]
     selection = current.spec.settings.selection
-    # An epoch that was selected on this split had finite scores.
-    if len(broken) and state.step and (state.best is None or selection == "validation"):
+    if len(broken) and state.step:
         raise DivergedError(state.step, float(broken[0]), "scores")
     if state.best is not None and selection == "validation":
         predictions = replace(predictions, validation=state.best.predictions)

@@ -298,8 +298,8 @@ def _combinations(
         suite.methods, itertools.product(*axes.values()), departures, suite.seeds
     ):
         point = dict(zip(axes, values, strict=True))
-        axis = {n: v for n, v in point.items() if v is not None and not describes_labels(n)}
-        grid = [nest(n, axis.pop(n)) for n in suite.grid if n in axis]
+        axis = {n: point[n] for n in ("backbone", "loss") if point[n] and n not in suite.grid}
+        grid = [nest(n, point[n]) for n in suite.grid if not describes_labels(n)]
         varied = [nest(n, v) for n, v in departure.items() if not describes_labels(n)]
         per_method = suite.per_method.get(method, {})
         overrides = [suite.settings, {**axis, **chosen}, per_method, *grid, *varied]

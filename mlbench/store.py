@@ -14,7 +14,6 @@ Files are written atomically (see ``mlbench.files``): a reader never finds half 
 
 from __future__ import annotations
 
-import glob
 import re
 import tempfile
 from collections.abc import Callable, Iterable
@@ -84,14 +83,14 @@ class Store:
     def prune(self, record: RunRecord) -> None:
         """Delete the checkpoints of the record's group except the best by mAP.
 
-        A group has one method and backbone, and was trained under one track on the same data, from
-        the same start, by code of the same numbers. Of equal ones the lowest run id is kept.
+        A group has one method and backbone on one board: the same data, track and start, and code
+        of the same numbers. Of equal ones the lowest run id is kept.
         """
 
         def group(one: RunRecord) -> tuple[object, ...]:
-            spec = one.spec
-            place = spec.data, spec.track, spec.init, spec.settings.backbone, one.tier
-            return *place, one.numbers["core"]
+            spec, saw = one.spec, one.pretraining.saw if one.pretraining else ()
+            same_code = one.numbers | record.numbers == record.numbers | one.numbers  # if in both
+            return spec.data, spec.track, spec.init, saw, spec.settings.backbone, same_code
 
         found, _ = _read_each(_read, self.file(record).parent.glob("*.json"))
         rivals = [
@@ -138,7 +137,7 @@ class Store:
     def predictions_file(self, record: RunRecord) -> Path:
         """The file of a record's predictions, superseded or not; it may not exist."""
         newest = self.file(record)
-        for old in newest.parent.glob(f"{SUPERSEDED}/{glob.escape(newest.stem)}.*.json"):
+        for old in newest.parent.glob(f"{SUPERSEDED}/{newest.stem}.*.json"):
             if any(one.digest == record.digest for one in _read_each(_read, [old])[0]):
                 return old.with_suffix(".npz")
         return newest.with_suffix(".npz")
@@ -186,14 +185,14 @@ class Store:
             StoreError: several ids begin with ``text``, or the record is damaged.
         """
         prefix = safe_name(Path(text).name)
-        files = {file.stem: file for file in self._files(f"{glob.escape(prefix)}*")}
-        if not text or not files:
+        files = {file.stem: file for file in self._files(f"{prefix}*")}
+        if not files:
             return None
-        if len(files) > 1 and prefix not in files:
+        if len(files) > 1:
             raise StoreError(
                 f"{text!r} is the beginning of {len(files)} runs: {shorten(list(files))}; give more"
             )
-        return _read(files.get(prefix, next(iter(files.values()))))
+        return _read(*files.values())
 
     def predictions(self, record: RunRecord) -> Predictions:
         """Logits, targets and keys of a run's test split, and of its validation split if any.

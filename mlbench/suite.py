@@ -171,7 +171,7 @@ class Suite(Value):
     jobs: PositiveInt = 1
     share_data: bool = False
     stall: Annotated[PositiveFloat, BeforeValidator(as_seconds)] = 600.0
-    budget: Annotated[PositiveFloat | None, BeforeValidator(as_seconds)] = None
+    budget: Annotated[PositiveFloat | None, BeforeValidator(lambda v: v and as_seconds(v))] = None
     tracker: Names = ()
     executor: str = "local"
     executor_options: dict[str, Any] = {}

@@ -40,7 +40,8 @@ def test_a_core_that_changed_results_is_named(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("declared", "number"), [("", 1), ("NUMBERS = 7", 7), ("x = 'NUMBERS'", 1)]
+    ("declared", "number"),
+    [("", 1), ("NUMBERS: int = 7", 7), ("x = 'NUMBERS'; OLD_NUMBERS = 7", 1)],
 )
 def test_a_plugin_declares_its_number_in_its_module_without_being_imported(
     declared, number, install
@@ -52,15 +53,31 @@ def test_a_plugin_declares_its_number_in_its_module_without_being_imported(
     assert numbers.outdated(old.numbers) == f"head new numbers 9, now {number}"
 
 
-@pytest.mark.parametrize("value", ["acme:New", "acme.again:New"])
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        ("acme:New", 9),
+        ("acme.again:New", 9),
+        ("acme.heads:Old.make", 7),
+        ("acme.heads:made", 7),
+        ("acme.broken.heads:New", 1),
+    ],
+)
 @pytest.mark.parametrize("handed_on", ["from acme.heads import Old as New", "from .heads import *"])
-def test_a_module_that_imports_a_plugin_has_the_numbers_of_its_package(handed_on, value, install):
+def test_a_module_that_imports_a_plugin_adds_up_the_raises_of_its_package(
+    handed_on, value, number, install
+):
     package = install("acme", "", f"[mlbench.heads]\nnew = {value}").with_name("acme")
-    package.mkdir()
-    for name in ("__init__", "again"):
-        (package / f"{name}.py").write_text(f"if True:\n    {handed_on}\n")
-    (package / "heads.py").write_text("NUMBERS = 7\nclass Old: ...\nNew = Old\n")
-    assert numbers.numbers_of(made_record("new").spec)["head new"] == 7
+    (package / "broken").mkdir(parents=True)
+    for name, text in {
+        "__init__": f"New_ = 1\nif True:\n    {handed_on}\n",
+        "again": f"New_ = 1\nif True:\n    {handed_on}\n",
+        "heads": "NUMBERS = 7\nclass Old: ...\nNew = Old\ndef made(): ...\n",
+        "other": "NUMBERS = 3\n",
+        "broken/__init__": "1 / 0\n",
+    }.items():
+        (package / f"{name}.py").write_text(text)
+    assert numbers.numbers_of(made_record("new").spec)["head new"] == number
 
 
 def test_a_plugin_that_is_not_installed_is_not_counted_against_a_record():
@@ -72,7 +89,13 @@ def test_the_digest_of_the_sources_covers_core_and_plugins(install):
     of_gap = numbers.sources_of(record().spec)
     spec = made_record("new", spec={"dataset": "synthetic"}).spec
     before = numbers.sources_of(spec)
-    records = [record(sources=of_gap), record(sources=before), record(sources="0" * 16)]
+    assert [part.split()[0] for part in before.split(", ")] == [
+        "acme",
+        "mlbench",
+        "mlbench_plugins",
+    ]
+    then = (of_gap, before, "0" * 16, "mlbench 01, mlbench_plugins 23")
+    records = [record(sources=sources) for sources in then]
     assert numbers.edited(records) == ()
     module.write_text("# changed\n")
     assert len({of_gap, before, numbers.sources_of(spec)}) == 3

@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+from importlib.metadata import version
 
+import numpy as np
 import pytest
 import torch
 
@@ -71,14 +73,37 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_predictions(run_one):
         assert record.notes[-1] == "resumed after step 5" and record.resumed == (5,)
         assert [entry.epoch for entry in record.epochs] == [1, 2]
         assert (folder / FILES[0]).exists(), "until the record is written"
-        assert len((folder / "losses.csv").read_text().splitlines()) == 11
+        steps = [line.partition(",")[0] for line in (folder / "losses.csv").read_text().split()]
+        assert steps == ["step", *map(str, range(1, 11))]
 
 
-def test_a_run_says_when_it_counts_labels(run_one, monkeypatch):
+@pytest.mark.parametrize(
+    ("place", "value", "short"),
+    [
+        ("mlbench.numbers.NUMBERS", 99, ""),
+        ("mlbench.numbers.source_digest", lambda _: 16 * "0", ""),
+        ("mlbench.one_run.version", lambda _: "0", ""),
+        ("mlbench.one_run.version", version, "out of memory"),
+    ],
+)
+def test_the_state_of_other_code_or_of_other_parts_of_batches_is_not_used(
+    run_one, monkeypatch, place, value, short
+):
+    with stoppable(), pytest.raises(Interrupted):
+        run_one(Stopping(signal.SIGTERM))
+    monkeypatch.setattr(place, value)
+    record, *_ = run_one(short=short)
+    assert record.resumed == () and len(record.epochs) == 2
+    assert not short or "with grad_accumulation 2 at the same batch size" in record.notes[0]
+
+
+def test_a_run_says_when_it_counts_labels_and_notes_what_is_unusual(run_one, monkeypatch):
     told = []
     monkeypatch.setattr(tiny.Quiet, "phase", lambda self, text: told.append(text))
-    run_one(epochs=1)
+    record, *_ = run_one(epochs=1, mixing={"name": "splicemix"}, ema_decay=0.99, ema_warmup=False)
     assert told[:3] == ["data", "label context", "model"]
+    assert "splicemix adds images to batches: a step costs 1.25 times as much" in record.notes[-2]
+    assert "96% of the moving average that was scored still are" in record.notes[-1]
 
 
 def test_a_run_short_of_memory_takes_at_most_a_part_for_each_image(run_one):
@@ -145,8 +170,20 @@ def test_the_epoch_of_each_fold_is_selected_on_its_validation_part(run_one):
 
 def test_deterministic_is_recorded_and_ends_with_the_run(run_one):
     places = {"deterministic": True, "activation_checkpointing": True}
-    record, _, folder = run_one(epochs=1, places=places | {"profile": True})
+    parts = {"grad_accumulation": 2, "freeze_bn": False}
+    record, found, folder = run_one(epochs=1, places=places | {"profile": True}, **parts)
+    _, plain, _ = run_one(epochs=1, where="plain", **parts)
+    np.testing.assert_allclose(found.logits, plain.logits, rtol=1e-3, atol=1e-3)
     assert record.environment["deterministic"]
     profile = json.loads((folder / "profile.json").read_text())
     assert profile["steps"] == 5 and profile["parts"]["backward"]["ms"] > 0
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_backbone_that_cannot_recompute_says_so_where_it_is_trained(run_one, install):
+    source = "from tests.engine.tiny import Backbone\ndef make(**options): return Backbone()"
+    install("acme", source, "[mlbench.backbones]\nplain = acme:make")
+    asked = {"places": {"activation_checkpointing": True}, "backbone": "plain", "weights": "none"}
+    asked |= {"epochs": 1, "augmentation": []}
+    notes = [run_one(track=track, **asked)[0].notes for track in ("controlled", "probe")]
+    assert [sum("plain cannot, and did not" in one for one in each) for each in notes] == [1, 0]

@@ -9,7 +9,7 @@ from mlbench import numbers, plan, preflight
 from mlbench.build import identity_of
 from mlbench.store import Store
 from mlbench.suite import make_suite
-from mlbench.types import Places
+from mlbench.types import Places, SuiteError
 from mlbench_plugins.methods.pooling import GAP
 from tests.store.made import made_record
 from tests.test_build import SPLITS, matrix
@@ -31,8 +31,10 @@ def record_of(spec, folder, **fields):
     ("made", "asked", "said"),
     [
         ({"schedule": {"pct_start": 0.4}}, {}, "settings.schedule.pct_start: 0.4, asked 0.2"),
-        ({"augmentation": [{"name": "flip"}]}, {"augmentation": [{"name": "flip", "options": {
-            "p": 0.25}}]}, "settings.augmentation.0.options.p: 0.5, asked 0.25"),
+        ({"augmentation": []}, {"augmentation": [{"name": "flip", "options": {"p": 0.25}}]},
+         "settings.augmentation: [], asked none, "
+         "settings.augmentation.0.name: not recorded, asked flip, "
+         "settings.augmentation.0.options.p: not recorded, asked 0.25"),
         ({"loss": "asl"}, {"loss": "asl", "loss_options": {"clip": 0.25}},
          "settings.loss_options.clip: 0.05, asked 0.25"),
     ],
@@ -40,9 +42,10 @@ def record_of(spec, folder, **fields):
 def test_a_missing_run_names_what_the_nearest_record_has_instead(made, asked, said, tmp_path):
     for changes in (made, made | {"epochs": 77}):
         record_of(*matrix(changes), tmp_path)
-    (spec,) = matrix(asked)
+    (spec,), (near,) = matrix(asked), matrix(made)
+    for other in ({"method": "gmp"}, {"track": "probe"}):  # not compared with, though nearer
+        record_of(spec.model_copy(update=other), tmp_path)
     found = planned([spec], tmp_path)
-    (near,) = matrix(made)
     assert found.why == {spec.run_id: f"no record; nearest {near.run_id[:8]} differs in {said}"}
 
 
@@ -116,6 +119,69 @@ def test_seeds_are_refused_together_unless_they_draw_what_heads_see(
     monkeypatch.setattr(plan, "refusal", lambda spec, *_: seen.append(spec.seed) or "no memory")
     found = planned(matrix(seeds=(0, 1, 2), **label_axes), tmp_path)
     assert len(seen) == asked and len(found.refused) == 3 and found.all_refused
+
+
+@pytest.fixture
+def made(tmp_path, cache):
+    """Plan a matrix of a tiny backbone on the synthetic set."""
+    few = {"synthetic": {"train_images": 40, "test_images": 20, "size": 32}}
+    tiny = {"backbone": "timm:test_resnet", "image_size": 32}
+    fields = {"methods": ["gap"], "settings": tiny, "weights": "none", "dataset_options": few}
+
+    def call(veto=lambda _: None, **more):
+        places = Places(results=tmp_path, cache=cache)
+        return plan.make_plan(make_suite(fields | more), places, veto)
+
+    return call
+
+
+def test_the_store_and_the_veto_decide_what_becomes_of_a_run(made, tmp_path):
+    asked = {"grid": {"epochs": [1, 2, 3, 4, 5]}}
+    done, stale, diverged, damaged, deadly = made(**asked).missing
+    for spec, fields in (
+        (done, {}),
+        (stale, {"numbers": {"core": 0}}),
+        (diverged, {"status": "diverged", "scores": None, "error": "lost"}),
+        (damaged, {}),
+    ):
+        record_of(spec, tmp_path, **fields)
+    (file,) = tmp_path.glob(f"records/*/*/{damaged.run_id}.json")
+    file.write_text("{")
+    digests = {record.run_id: record.digest for record in Store(tmp_path).records()}
+    kill = {deadly.run_id: "it kills"}
+    for again in (False, True):
+        found = made(lambda spec: kill.get(spec.run_id), **asked, retry_diverged=again)
+        assert found.done == (done,)
+        assert found.missing == ((stale, diverged) if again else (stale,))
+        assert found.diverged == (() if again else ((diverged, "lost"),))
+        assert found.replaces == {spec.run_id: digests[spec.run_id] for spec in found.missing}
+        assert [one.label for one in found.refused] == [damaged.title, deadly.title]
+        assert str(file) in found.refused[0].reason and found.refused[1].reason == "it kills"
+    asked = []
+    made(lambda spec: asked.append(spec.graph) or "it kills", graph="random")
+    assert asked == ["random"], "before its head is made to tell what it reads"
+
+
+def test_every_edition_of_the_data_is_opened_once(made, install, monkeypatch):
+    recipe = "title='t', bibtex='b', summary='s', settings=Settings(head='gap')"
+    options = "dataset_options={'synthetic': {'seed': 7}}"
+    source = f"from mlbench.types import *\nRECIPE = Recipe({recipe}, {options})"
+    install("acme", source, "[mlbench.recipes]\nacme = acme:RECIPE")
+    opened, real = [], plan.open_run
+    monkeypatch.setattr(plan, "open_run", lambda *a: opened.append(real(*a).digest) or real(*a))
+    drawn = {"known_labels": [0.25], "label_noise": [{"flip": 0.1}]}
+    found = made(methods=["gap", "acme"], track="published", vary=drawn, seeds=[0, 1])
+    assert len(found.missing) == 12
+    assert len(opened) == len({spec.data for spec in found.missing}) == 6
+    assert {spec.data for spec in found.missing} == set(opened)
+
+
+def test_a_file_of_weights_fits_one_backbone_and_a_digest_needs_no_file():
+    fields = {"plugins": "gap", "backbones": "resnet18,resnet50"}
+    with pytest.raises(SuiteError, match="fits one backbone only"):
+        plan.identify_files(make_suite(fields | {"weights": __file__}))
+    named, files = plan.identify_files(make_suite(fields | {"weights": "sha256:ab"}))
+    assert (named.weights, files) == ("sha256:ab", {})
 
 
 FAULTY = """

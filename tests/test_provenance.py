@@ -11,9 +11,13 @@ import torch
 
 from mlbench import provenance
 from tests.engine import tiny
+from tests.store.made import made_record
 from tests.test_one_run import run_one
 
 __all__ = ["run_one"]
+
+
+CODE = ("mlbench/provenance.py", "plugins/head.py", "pyproject.toml")
 
 
 @pytest.fixture
@@ -24,26 +28,42 @@ def checkout(tmp_path, monkeypatch):
         who = ["-c", "user.name=me", "-c", "user.email=me@example.org"]
         subprocess.run(["git", "-C", tmp_path, *who, *arguments], check=True, capture_output=True)
 
-    for name in ("mlbench/provenance.py", "plugins/head.py", "results/records/a.json"):
-        (tmp_path / name).parent.mkdir(parents=True)
+    for name in (*CODE, "results/records/a.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("as committed")
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "mlbench" / "provenance.py"))
     assert provenance.commit() is None
     git("init", "-q")
+    assert provenance.commit() is None, "nothing is committed"
     git("add", ".")
     git("commit", "-qm", "all")
     return tmp_path
 
 
-def test_a_commit_is_dirty_if_tracked_code_changed_and_not_by_results_or_new_files(checkout):
+def test_a_commit_is_dirty_if_tracked_code_changed_and_not_by_results_or_new_files(
+    checkout, monkeypatch
+):
     clean = provenance.commit()
     assert len(clean) == 40
     (checkout / "results/records/a.json").write_text("another")
     (checkout / "results/records/b.json").write_text("new")
     (checkout / "plugins/notes.txt").write_text("new")
     assert provenance.commit() == clean
-    (checkout / "plugins/head.py").write_text("another")
-    assert provenance.commit() == f"{clean}-dirty"
+    for name in CODE:
+        (checkout / name).write_text("another")
+        assert provenance.commit() == f"{clean}-dirty"
+        (checkout / name).write_text("as committed")
+    monkeypatch.setenv("PATH", "")
+    assert provenance.commit() is None, "git is not installed"
+
+
+@pytest.mark.parametrize(
+    ("track", "lr", "named"),
+    [("probe", 3e-3, True), ("probe", 1e-3, False), ("controlled", 3e-3, False)],
+)
+def test_a_rate_is_the_recipes_if_it_names_it_for_the_track(track, lr, named):
+    spec = made_record("gap", spec={"track": track}, settings={"optimizer": {"lr": lr}}).spec
+    assert provenance.origin(spec)["recipe_rate"] == named
 
 
 def test_a_record_tells_code_machine_and_what_each_phase_took(run_one, monkeypatch):

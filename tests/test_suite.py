@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 
 from mlbench import suite, suite_file
 from mlbench.plan import expand as expand_suite
+from mlbench.tracks import settle
 from mlbench.types import (
     Index,
     LabelNoise,
@@ -70,11 +72,24 @@ def test_every_combination_is_made_once():
     assert {spec.dataset for spec in specs} == {"synthetic"}, "the default data set"
 
 
-def test_controlled_gives_all_methods_the_same_budget():
+def test_a_spec_names_what_the_suite_says_of_data_start_and_precision():
+    drawn = {"labels": ("a",), "holdout": 0.2, "holdout_fold": 1}
+    fields = {**drawn, "init": "sha256:ab", "precision": "bf16"}
+    (spec,) = expand(plugins=("gap",), track="published", **fields)
+    assert spec.model_dump(include=fields.keys()) == fields and spec.settings.weights == "none"
+
+
+def test_controlled_gives_all_methods_the_same_budget(acme):
+    acme()  # tunes nothing
     one, other = expand(plugins=("gap", "ssgrl"))
     same = {"backbone", "image_size", "epochs", "batch_size", "loss", "schedule", "augmentation"}
     assert one.settings.model_dump(include=same) == other.settings.model_dump(include=same)
     assert one.settings.backbone == "resnet18" and one.settings.head != other.settings.head
+    card = CARD.model_copy(update={"budget": BUDGET | {"loss": "focal", "ema_decay": 0.9}})
+    found = [settle(track, "acme", "synthetic", card) for track in ("controlled", "probe")]
+    used = [(s.loss, s.epochs, s.optimizer.lr, s.ema_warmup) for s in found]
+    assert used == [("focal", 3, 1e-4, True), ("asl", 4, 2e-3, True)]
+    assert not one.settings.ema_warmup, "nothing is averaged"
 
 
 def test_an_alias_plans_the_same_runs():
@@ -99,8 +114,8 @@ def test_published_takes_the_authors_options_of_the_data_set():
 def acme(install):
     """Install a recipe of this name, with some fields."""
 
-    def make(**fields):
-        plain = "title='t', bibtex='b', summary='s', settings=Settings(head='gap')"
+    def make(settings="", **fields):
+        plain = f"title='t', bibtex='b', summary='s', settings=Settings(head='gap', {settings})"
         source = f"from mlbench.types import *\nRECIPE = Recipe({plain}, **{fields})"
         install("acme", source, "[mlbench.recipes]\nacme = acme:RECIPE")
 
@@ -127,10 +142,21 @@ def test_published_finds_what_a_recipe_says_of_a_family(acme):
     }
 
 
+def test_the_model_of_a_recipe_is_taken_where_nothing_is_trained(acme):
+    model = "backbone='resnet50', image_size=96, head_options={'prior_bias': True}"
+    acme(f"{model}, preprocessing=Preprocessing(interpolation='bicubic')")
+    (spec,) = expand(methods=("acme",), track="zero_shot", seeds=(3,))
+    used, (controlled,) = spec.settings, expand(methods=("acme",))
+    assert (used.backbone, used.image_size) == ("resnet50", 96)
+    assert used.preprocessing.interpolation == "bicubic"
+    assert used.head_options["prior_bias"] and controlled.settings.head_options["prior_bias"]
+    assert (used.epochs, used.frozen_stages, spec.seed) == (0, -1, 0), "nothing is drawn"
+
+
 def test_sizes_in_pixels_follow_the_image_size():
-    (spec,) = expand(plugins=("ssgrl",), track="published", settings={"image_size": 288})
-    assert spec.settings.preprocessing.resize == 320
-    scaled = {"resize": 320, "sizes": [320, 288, 256, 192, 160]}
+    (spec,) = expand(plugins=("ssgrl",), track="published", settings={"image_size": 260})
+    assert spec.settings.preprocessing.resize == 289
+    scaled = {"resize": 289, "sizes": [289, 260, 231, 173, 144]}
     assert spec.settings.augmentation[0].options == scaled
     (spec,) = expand(plugins=("ssgrl",), track="published")
     assert (spec.settings.image_size, spec.settings.preprocessing.resize) == (576, 640)
@@ -148,12 +174,15 @@ def test_probe_freezes_the_backbone_and_augments_nothing():
 
 
 def test_overrides_are_laid_on_top_in_order():
-    (spec,) = expand(
-        plugins=("gap",),
+    one, other = expand(
+        plugins=("gap", "bce"),
         settings={"optimizer": {"lr": 0.5, "weight_decay": 0.25}},
-        per_method={"gap": {"optimizer": {"lr": 0.125}}},
+        per_method={"gap": {"optimizer": {"lr": 0.125}, "loss": "asl", "epochs": 8}},
+        grid={"epochs": [7]},
+        vary={"epochs": [6]},
     )
-    assert (spec.settings.optimizer.lr, spec.settings.optimizer.weight_decay) == (0.125, 0.25)
+    assert (one.settings.optimizer.lr, one.settings.optimizer.weight_decay) == (0.125, 0.25)
+    assert (one.settings.loss, one.settings.epochs, other.settings.epochs) == ("asl", 7, 6)
 
 
 def test_a_power_of_ten_in_a_file_is_a_number(tmp_path):
@@ -175,6 +204,38 @@ def test_a_number_is_never_read_as_another_one(tmp_path):
     assert (used.epochs, used.image_size, used.batch_size) == (10, 100, 16)
     assert (used.optimizer.lr, used.schedule.warmup) == (0.5, 2)
     assert fields["labels"] == ["007", "1:30", "2024-01-02"]
+
+
+def test_sizes_and_times_have_units():
+    made = {"plugins": "gap", "budget": None}
+    for size, number in (("50GB", 50 * 10**9), ("1.5 gib", 3 * 2**29), ("2k", 2000), (7, 7)):
+        assert suite.make_suite(made | {"cache_limit": size}).cache_limit == number
+    for time, seconds in (("90s", 90), ("10m", 600), ("2h", 7200), (5, 5)):
+        assert suite.make_suite(made | {"stall": time}).stall == seconds
+
+
+def test_paths_and_words_of_a_file_are_relative_to_it(tmp_path, monkeypatch):
+    here, home = str(tmp_path), str(tmp_path / "home")
+    monkeypatch.setenv("HOME", home)
+    for name in ("a.csv", "home/a.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (file := tmp_path / "s.yaml").write_text(
+        "plugins: [gap, 'timm:a.csv', 'manifest:~/a.csv']\ndata: d\nresults: ~/r\ncache: c\n"
+        "init: i\n<<: {weights: w, data: not this}\nwords: 'random, w.txt, sha256:ab'\n"
+        "vary.optimizer.lr: 1\nepochs: 3\nsettings: {epochs: 4}"
+    )
+    folders = {"data": "d", "cache": "c", "init": "i", "weights": "w"}
+    assert suite_file.read_suite(file) == {name: f"{here}/{at}" for name, at in folders.items()} | {
+        "plugins": ["gap", "timm:a.csv", f"manifest:{home}/a.csv"],
+        "results": f"{home}/r",
+        "words": ["random", f"{here}/w.txt", "sha256:ab"],
+        "vary": {"optimizer.lr": 1},
+        "settings": {"epochs": 4},
+    }
+    for name in ("default", "none"):
+        file.write_text(f"weights: {name}")
+        assert suite_file.read_suite(file) == {"weights": name}
 
 
 def test_a_file_may_name_settings_as_set_does(tmp_path):
@@ -201,6 +262,8 @@ def test_a_grid_is_an_axis():
     assert found == {(1, 3), (1, 4), (2, 3), (2, 4)}
     (spec,) = expand(plugins=("gap",), grid={"optimizer.lr": 0.5, "schedule": {"name": "constant"}})
     assert (spec.settings.optimizer.lr, spec.settings.schedule.name) == (0.5, "constant")
+    mixings = {"settings": {"mixing": {"name": "mixup"}}, "grid": {"mixing": [None]}}
+    assert expand(plugins=("gap",), **mixings)[0].settings.mixing is None
 
 
 def test_settings_may_vary_one_at_a_time():
@@ -254,6 +317,9 @@ def test_a_spec_names_the_defaults_of_plugins_and_augmentation_steps():
     assert spec.settings.head_options["time_steps"] == 3
     assert spec.settings.loss_options["gamma_neg"] == 4
     assert spec.settings.augmentation[0].options == {"p": 0.5}
+    wrong = [{"name": "flip", "options": {"q": 1}}]
+    (spec,), said = expand(plugins="gap", settings={"augmentation": wrong}), "refused later, alone"
+    assert spec.settings.augmentation[0].options == {"q": 1}, said
     assert spec.dataset_options["train_images"] == 1200
 
 
@@ -263,8 +329,19 @@ def test_a_spec_names_the_defaults_of_plugins_and_augmentation_steps():
 )
 def test_an_option_of_a_loss_lasts_wherever_the_loss_is_chosen(chosen):
     options = {"settings": {"loss_options": {"gamma_neg": 2}}}
-    spec = expand(**{"plugins": ("gap",), **options, **chosen})[-1]
-    assert (spec.settings.loss, spec.settings.loss_options["gamma_neg"]) == ("asl", 2)
+    options |= {"per_method": {"gap": {"loss_options": {"gamma_pos": 1}}}}
+    used = expand(**{"plugins": ("gap",), **options, **chosen})[-1].settings
+    gammas = [used.loss_options[name] for name in ("gamma_neg", "gamma_pos")]
+    assert (used.loss, gammas) == ("asl", [2, 1])
+
+
+def test_options_go_with_the_head_or_loss_that_they_were_given_for(acme):
+    acme("head_options={'prior_bias': True}")
+    own = {"loss": "asl", "loss_options": {"gamma_neg": 2}}
+    axes = {"methods": ("acme",), "grid": {"loss": ["asl", "bce"]}, "vary": {"head": ["gmp"]}}
+    used = [spec.settings for spec in expand(**axes, settings=own)]
+    assert [s.loss_options.get("gamma_neg") for s in used] == [2, 2, None, None]
+    assert [s.head_options["prior_bias"] for s in used] == 2 * [True, False]
 
 
 @pytest.mark.parametrize(
@@ -293,6 +370,12 @@ def test_an_option_at_its_default_is_the_same_run_however_it_was_written(asked):
         ({"settings": {"augmentation": [{"nam": "flip"}]}}, "augmentation.0.nam"),
         ({"settings": {"preprocessing": {"std": [0, 1, 1]}}}, "preprocessing.std.0 = 0"),
         ({"settings": {"schedule": {"warmup": float("inf")}}}, "schedule.warmup = inf"),
+        ({"datasets": "coc"}, "unknown dataset 'coc'; did you mean coco"),
+        ({"backbones": "resnet5"}, "unknown backbone 'resnet5'; did you mean resnet50"),
+        ({"grid": {"graph": ["identiy"]}}, "did you mean identity"),
+        ({"holdout": 1}, "holdout = 1"),
+        ({"stall": "0s"}, "stall = '0s': a time is a number above 0"),
+        ({"cache_limit": "5X"}, "cache_limit = '5X': a size is a number and a unit"),
         ({"seeds": []}, "seeds = .*at least 1"),
         ({"seeds": ""}, "seeds = .*at least 1"),
         ({"graph": []}, "graph = .*at least 1"),
@@ -336,14 +419,18 @@ def test_a_file_keeps_options_for_what_the_command_line_leaves_out():
     options = {"coco": {"year": 2014}, "synthetic": {"size": 64}}
     file = {"methods": ["gap", "gmp"], "losses": ["asl"], "per_method": {"gmp": {"epochs": 2}}}
     file |= {"datasets": ["coco", "synthetic"], "dataset_options": options}
-    flags = {"methods": ["gap"], "datasets": ["synthetic"], "losses": ["bce"]}
+    file |= {"executor": "ray", "executor_options": {"x": 1}}
+    flags = {"methods": ["gap"], "datasets": ["synthetic"], "losses": ["bce"], "executor": "local"}
     (spec,) = expand_suite(suite.make_suite(file | flags, "s.yaml", flags), splits_of)[0]
     assert (spec.method, spec.dataset_options["size"]) == ("gap", 64)
     file["settings"] = {"loss": "asl"}
-    assert suite.make_suite(file | flags, "s.yaml", flags).losses == ("bce",)
+    (spec,) = expand_suite(suite.make_suite(file | flags, "s.yaml", flags), splits_of)[0]
+    assert spec.settings.loss == "bce"
     for more in ({"per_method": {"gmp": {"epochs": 3}}}, {"dataset_options": options}):
         with pytest.raises(SuiteError, match="not among the"):
             suite.make_suite(file | flags | more, "s.yaml", flags | more)
+    with pytest.raises(SuiteError, match=r"^the command line: holdout = 2"):
+        suite.make_suite(file | {"holdout": 2}, "s.yaml", flags | {"holdout": 2})
     with pytest.raises(SuiteError, match="loss=asl has no effect, as losses=bce"):
         suite.make_suite(file | flags, "s.yaml", flags | {"settings": {"loss": "asl"}})
 
@@ -357,11 +444,12 @@ def test_several_values_for_one_setting_are_answered_with_a_grid(text):
     assert len(expand(**suite_file.apply_overrides(fields, [remedy]))) == 2
 
 
-def test_only_head_options_and_rates_may_be_tuned_per_method(acme):
-    acme(tuned={"probe": {"epochs": 99}})
+@pytest.mark.parametrize("tuned", [{"epochs": 99}, {"optimizer": {"lr": 1, "momentum": 0.5}}])
+def test_only_head_options_and_rates_may_be_tuned_per_method(tuned, acme):
+    acme(tuned={"probe": tuned})
     made = suite.make_suite({"plugins": ("acme",), "track": "probe"})
     _, refused = expand_suite(made, splits_of)
-    assert "tunes epochs" in refused[0].reason
+    assert re.search("tunes (epochs|momentum) for the probe track", refused[0].reason)
 
 
 def test_a_loss_with_a_recipe_is_a_loss_and_its_recipe_is_for_the_published_track():
@@ -379,8 +467,9 @@ def test_a_mixing_names_its_options_and_the_probe_track_refuses_it():
     fields = {"methods": ["gap"], "settings": {"mixing": {"name": "mixup"}}}
     (spec,) = expand(**fields)
     assert spec.settings.mixing.options == {"p": 1.0, "alpha": 1.0, "labels": "linear"}
-    with pytest.raises(SuiteError, match="augmentation and mixing cannot be set"):
-        expand(**fields, track="probe")
+    for own in (fields, {"methods": ["gap"], "settings": {"augmentation": [{"name": "flip"}]}}):
+        with pytest.raises(SuiteError, match="augmentation and mixing cannot be set"):
+            expand(**own, track="probe")
 
 
 def test_label_noise_varies_like_a_setting():

@@ -54,6 +54,7 @@ def test_a_write_that_dies_between_its_files_is_whole_when_repeated(store, monke
     with pytest.raises(KeyboardInterrupt):
         store.write(new, made_predictions())
     monkeypatch.undo()
+    assert all(store.predictions(one) for one in (*store.records(), *store.superseded()))
     store.write(new, made_predictions())
     found = {one.started: store.predictions(one).logits for one in (new, old)}
     np.testing.assert_array_equal(found[new.started], made_predictions().logits)

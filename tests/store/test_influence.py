@@ -9,7 +9,14 @@ from mlbench import evidence
 from mlbench.metrics.paired import derive_influence
 from mlbench.types import StoreError
 from tests.boards.scored import write
-from tests.store.made import NAMES, kept, made_predictions, made_record, with_arrays
+from tests.store.made import (
+    NAMES,
+    kept,
+    made_predictions,
+    made_record,
+    made_scores,
+    with_arrays,
+)
 
 
 def same(one, other):
@@ -52,8 +59,10 @@ def test_one_that_does_not_fit_the_record_is_an_error(store, changed):
         store.influence(record)
 
 
-def test_a_run_without_predictions_has_none(store):
+def test_a_run_without_predictions_or_of_another_score_has_none(store):
     record = write(store)
+    for other in ({"scores": made_scores(record.scores.mAP + 0.002)}, {"test_images": 5}):
+        assert store.influence(record.model_copy(update=other)) is None
     store.predictions_file(record).unlink()
     assert store.influence(record) is None
 

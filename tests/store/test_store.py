@@ -11,7 +11,7 @@ from mlbench.evidence import seal
 from mlbench.files import safe_name
 from mlbench.numbers import NUMBERS
 from mlbench.store import Store
-from mlbench.types import EpochLog, Predictions, StoreError
+from mlbench.types import EpochLog, Predictions, Pretraining, StoreError
 from tests.store.made import edit, equal, kept, made_predictions, made_record
 
 
@@ -40,6 +40,8 @@ def test_the_same_result_gives_the_same_bytes(tmp_path):
     for suffix in (".json", ".npz"):
         first, second = (file.with_suffix(suffix).read_bytes() for file in files)
         assert first == second
+    (store := Store(tmp_path / "a")).write(made_record(), made_predictions())
+    assert store.superseded() == [], "the same record"
 
 
 def test_numbers_that_are_not_finite_are_read_back(store):
@@ -134,7 +136,7 @@ def test_one_bad_file_hides_no_other(store, content, reason):
     good, bad = kept(store, made_record()), made_record("gap")
     file = store.write(bad)
     file.write_bytes(content)
-    assert store.records() == [good]
+    assert store.records() == [good] and set(store.record_files()) == {good.run_id, bad.run_id}
     (problem,) = store.read_all()[1]
     assert str(file) in str(problem) and "delete it and run again" in str(problem)
     assert re.search(reason, str(problem))
@@ -209,9 +211,9 @@ def test_predictions_that_do_not_fit_their_record_are_refused(store):
 def test_pruning_keeps_the_best_model_of_a_method_and_backbone_on_a_board(tmp_path):
     store = Store(tmp_path)
 
-    def stored(value, seed, core=NUMBERS, **spec):
-        spec = {"seed": seed, **spec}
-        record = made_record("gap", value, spec=spec, numbers={"core": core})
+    def stored(value, seed, core=NUMBERS, head=1, spec=(), **fields):
+        fields |= {"numbers": {"core": core, "head gap": head}}
+        record = made_record("gap", value, spec={"seed": seed, **dict(spec)}, **fields)
         file = store.run_folder(record.run_id) / "checkpoint.safetensors"
         record = record.model_copy(update={"checkpoint": file.relative_to(tmp_path).as_posix()})
         file.parent.mkdir(parents=True)
@@ -219,11 +221,13 @@ def test_pruning_keeps_the_best_model_of_a_method_and_backbone_on_a_board(tmp_pa
         return kept(store, record), file
 
     worse, best, equal = stored(40.0, 1), stored(50.0, 2), stored(50.0, 3)
+    elsewhere = {"data": "e" * 16, "init": "sha256:" + "e" * 64, "track": "controlled"}
     others = (
-        stored(30.0, 4, data="e" * 16),
-        stored(30.0, 4, init="sha256:" + "e" * 64),
-        stored(30.0, 4, track="controlled"),
+        *(stored(30.0, 4, spec={name: value}) for name, value in elsewhere.items()),
         stored(30.0, 4, core=NUMBERS - 1),
+        stored(30.0, 7, head=2),
+        stored(30.0, 8, pretraining=Pretraining(data="captions", saw=("coco",))),
+        stored(30.0, 9, settings={"backbone": "resnet50"}),
     )
     stored(60.0, 5)[1].unlink()
     kept(store, made_record("gap", 70.0, spec={"seed": 6}))  # run with --keep none
@@ -234,4 +238,4 @@ def test_pruning_keeps_the_best_model_of_a_method_and_backbone_on_a_board(tmp_pa
     first, second = sorted((best, equal), key=lambda pair: pair[0].run_id)
     assert [file.exists() for _, file in (worse, first, second)] == [False, True, False]
     assert all(file.exists() for _, file in others)
-    assert len(store.records()) == 9, "records stay"
+    assert len(store.records()) == 12, "records stay"

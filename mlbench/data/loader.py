@@ -274,13 +274,9 @@ def batches(
 
     with ThreadPoolExecutor(2, thread_name_prefix="batches") as background:
         waiting: list[Future[tuple[Batch, torch.cuda.Event | None]]] = []
-        try:
-            for positions in order:
-                waiting.append(background.submit(make, positions))
-                if len(waiting) > 2:
-                    yield received(waiting.pop(0))
-            while waiting:
+        for positions in order:
+            waiting.append(background.submit(make, positions))
+            if len(waiting) > 2:
                 yield received(waiting.pop(0))
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield received(waiting.pop(0))

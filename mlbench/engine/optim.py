@@ -16,8 +16,8 @@ from mlbench.engine.batch_parts import BATCH_NORM, restored
 from mlbench.engine.model import MultiLabelModel
 from mlbench.types import Optimizer, Schedule, Settings, SuiteError
 
-NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
-"""Normalizations: batch and instance norms of any dimension, group, layer and RMS norm."""
+NORMS = (nn.LayerNorm, nn.RMSNorm)
+"""Normalizations whose weights may have several dimensions; those of others have one."""
 MOMENTA = (0.95, 0.85)
 """Highest and lowest cycled momentum: the defaults of torch's ``OneCycleLR``."""
 TINY = 1e-12
@@ -124,7 +124,7 @@ def _one_cycle(
     top, last = schedule.pct_start * steps - 1, steps - 1
     if step <= top:
         return half_cosine(ends[0], middle, step / top if top > 0 else 1.0)
-    return half_cosine(middle, ends[1], min((step - top) / (last - top), 1.0))
+    return half_cosine(middle, ends[1], (step - top) / (last - top))
 
 
 def set_learning_rate(

@@ -211,7 +211,7 @@ class Keeper:
             "state": _pack(state),
             "processes": self.world.gather(mine),
             "resumed": self.resumed,
-            "spent": self.spent + began - self._began,
+            "spent": self.spent + began - self._began - state.away,
         }
         try:
             if self.world.leads:

@@ -176,10 +176,15 @@ def losses(results, record):
 
 
 def test_one_and_three_processes_agree_and_have_ids_of_their_own(suite, tmp_path, cli):
-    """12 steps with trained batch norms, in uneven parts, of mean losses and one that adds up."""
+    """12 steps with trained batch norms, in uneven parts, of mean losses and one that adds up.
+
+    AdamW would hide a gradient that is a multiple of the right one.
+    """
+    sgd = {"name": "sgd", "lr": 1.0e-4}
+    narrow = {"intermediary_dim": 32, "output_dim": 32}
     per_method = {
-        "gmp": {"loss": "asl", "loss_options": {"reduction": "sum"}},
-        "ssgrl": {"head_options": {"intermediary_dim": 32, "output_dim": 32}},
+        "gmp": {"loss": "asl", "loss_options": {"reduction": "sum"}, "optimizer": sgd},
+        "ssgrl": {"head_options": narrow, "mutual_weight": 0.5},
     }
     trained = {"freeze_bn": False, "batch_size": 13, "optimizer": {"lr": 1.0e-4}}
     two = suite(trained, plugins=["gmp", "ssgrl"], per_method=per_method)

@@ -34,9 +34,9 @@ def index(tmp_path):
     return Index(files, [file.stem for file in files], np.eye(7, 3, dtype=np.int8))
 
 
-def source(index, workers=2, steps=STEPS, decoder="turbo", **more):
+def source(index, workers=2, steps=STEPS, decoder="turbo", seed=3, **more):
     chosen = settings(*steps, size=64, decoder=decoder)
-    return ImageSource(index, train_transform(chosen), 3, workers, **more)
+    return ImageSource(index, train_transform(chosen), seed, workers, **more)
 
 
 @pytest.mark.parametrize("workers", [0, 2, 5])
@@ -47,6 +47,7 @@ def test_a_batch_depends_on_seed_epoch_and_position_alone(index, workers):
     assert torch.equal(together, torch.cat([images(part, 1) for part in (EVERY[:3], EVERY[3:])]))
     assert torch.equal(together, source(index, 1)(EVERY, 1))
     assert not torch.equal(together, images(EVERY, 2))
+    assert not torch.equal(together, source(index, seed=4)(EVERY, 1))
 
 
 def test_decoding_threads_start_no_threads_and_leave_those_of_the_caller(index):
@@ -63,6 +64,9 @@ def test_decoding_threads_start_no_threads_and_leave_those_of_the_caller(index):
 def test_batches_come_in_order_with_their_targets(index):
     order = [EVERY[4:6], EVERY[:1], EVERY[2:4], EVERY[6:], EVERY[1:3]]
     images = source(index)
+    todo = iter(order)
+    next(batches(images, index, todo))
+    assert len([*todo]) == 2, "two are made in the background"
     made = list(batches(images, index, order, epoch=2))
     assert [batch.positions.tolist() for batch in made] == [one.tolist() for one in order]
     for batch in made:
@@ -71,9 +75,10 @@ def test_batches_come_in_order_with_their_targets(index):
 
 
 def test_what_nvjpeg_does_not_take_is_decoded_by_the_workers(index, monkeypatch):
-    threads = []
+    threads, asked = [], []
 
     def seen(file, *decoder):
+        asked.extend(decoder)
         threads.append(threading.current_thread().name)
         return load(file, *decoder)
 
@@ -86,6 +91,8 @@ def test_what_nvjpeg_does_not_take_is_decoded_by_the_workers(index, monkeypatch)
     ours = source(index, steps=STEPS[:2], decoder="nvjpeg")._on_device(EVERY, 0)
     assert (ours.int() - source(index, steps=STEPS[:2])(EVERY, 0).int()).abs().max() <= 1
     assert len(threads) == 3 + 7 and all(name.startswith("decode") for name in threads)
+    source(index, decoder="pillow")(EVERY, 0)
+    assert asked == ["turbo"] * 7 + ["pillow"] * 7
 
 
 def test_all_batches_are_copied_in_one_stream(index, monkeypatch):

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import interpolate
 
 from mlbench.data.mixing import MIXINGS, Spliced, draw_mixes, make_mixing, union
 from mlbench.types import Augmentation, SuiteError
 
-IMAGES = torch.randint(0, 256, (13, 3, 10, 14), generator=torch.Generator().manual_seed(0))
-IMAGES = IMAGES.to(torch.uint8)
+IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (13, 3, 10, 14), np.uint8))
 TARGETS = torch.randint(-1, 2, (13, 5), generator=torch.Generator().manual_seed(1)).to(torch.int8)
 EMPTY = torch.tensor([120.0, 110.0, 100.0]).view(1, 3, 1, 1)
 
@@ -78,14 +78,20 @@ def test_splicemix_appends_grids_whose_labels_are_those_of_their_cells(seed):
         assert torch.equal(found.targets[13 + k], union(kept[None])[0])
         if 10 % down == 0 and 14 % across == 0:
             grid = found.inputs[13 + k].unflatten(1, (down, -1)).unflatten(3, (across, -1))
+            small = interpolate(IMAGES.float(), grid.shape[2::2], None, "bilinear", True)
             for cell, (i, j) in enumerate(np.ndindex(mix.grid)):
-                corner = EMPTY[0, :, 0, 0] if dropped[cell] else IMAGES[sources[cell], :, 0, 0]
-                torch.testing.assert_close(grid[:, i, 0, j, 0], corner.float())
+                expected = (
+                    EMPTY[0].expand(small[0].shape) if dropped[cell] else small[sources[cell]]
+                )
+                torch.testing.assert_close(grid[:, i, :, j], expected)
 
 
 def test_grids_that_do_not_divide_an_image_have_its_size():
     mix = Spliced(13, (3, 3), np.arange(9).reshape(1, 9), np.zeros((1, 9), bool))
-    assert mixed(mix).inputs.shape == (14, 3, 10, 14)
+    grid = mixed(mix).inputs[13]
+    assert grid.shape == (3, 10, 14)
+    for cell, corner in ((0, 0), (8, -1)):
+        torch.testing.assert_close(grid[:, corner, corner], IMAGES[cell, :, corner, corner].float())
 
 
 @pytest.mark.parametrize("name", MIXINGS)
@@ -127,12 +133,21 @@ def test_what_cannot_be_is_refused(name, options, said):
         make_mixing(Augmentation(name=name, options=options))
 
 
-def test_a_box_of_cutmix_has_the_drawn_area_or_is_clipped():
+def test_weights_are_of_the_beta_distribution_and_boxes_of_their_area_or_clipped():
+    weights = [drawn("mixup", seed).weight for seed in range(400)]
+    np.testing.assert_allclose(np.quantile(weights, [0.25, 0.75]), [0.25, 0.75], atol=0.07)
+    assert drawn("mixup", alpha=1e6).weight == pytest.approx(0.5, abs=0.01)
     over = [(mix := drawn("cutmix", seed)).weight - mixed(mix).weight for seed in range(60)]
     assert max(over) < 0.02 and np.median(np.abs(over)) < 0.2
 
 
 def test_splicemix_draws_the_published_grids():
-    grids = [drawn("splicemix", seed).grid for seed in range(400)]
+    mixes = [drawn("splicemix", seed) for seed in range(400)]
+    grids = [mix.grid for mix in mixes]
     wanted = {(1, 2): 0.15, (2, 1): 0.15, (2, 2): 0.4, (2, 3): 0.15, (3, 2): 0.15}
     assert {g: grids.count(g) / 400 for g in {*grids}} == pytest.approx(wanted, abs=0.07)
+    assert np.mean([mix.dropped.any() for mix in mixes]) == pytest.approx(0.3, abs=0.07)
+    six = [mix for mix in mixes if mix.dropped.shape[1] == 6]
+    assert {mix.dropped[0].sum() for mix in six} == {*range(6)}
+    assert {mix.sources[0, 0] for mix in six} == {*range(13)}
+    assert any((mix.dropped[0] != mix.dropped[1]).any() for mix in mixes)

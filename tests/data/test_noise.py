@@ -133,6 +133,10 @@ def test_the_draws_never_change():
     whole = index(np.tile(np.array([1, 0], np.int8), (2, 4)))
     after = noisy_targets(whole, NAMES, LabelNoise(keep=0.5, flip=0.3, seed=3))
     assert after.tolist() == [[0, 1, 1, -1, -1, 0, 0, 0], [-1, 0, -1, -1, 1, 0, 1, 0]]
+    after = noisy_targets(whole, NAMES, LabelNoise(single_positive=True, flip=0.3, seed=3))
+    assert np.argwhere(after >= 0).tolist() == [[0, 1], [1, 6]], "positives after the flips"
+    told = with_known_labels(splits(whole, whole), KnownLabels(share=0.5, seed=3)).test.known
+    assert told.tolist() == [[-1, 0, 1, -1, 1, -1, 1, 0], [-1, -1, -1, 0, -1, 0, 1, 0]]
 
 
 def test_only_train_changes_and_the_edition_says_how():
@@ -140,12 +144,16 @@ def test_only_train_changes_and_the_edition_says_how():
     noisy = with_label_noise(clean, LabelNoise(keep=0.4))
     assert noisy.identity == "some-labels-40" and noisy.digest != clean.digest
     assert noisy.test is clean.test and noisy.train.keys == clean.train.keys
+    assert noisy.before_noise is clean.train.targets
     context, _ = label_context(noisy.train, NAMES)
     assert np.array_equal(context.cooccurrence, cooccurrence(noisy.train.targets))
     assert context.positives.sum() < (clean.train.targets == 1).sum()
     assert with_label_noise(clean, LabelNoise()) is clean
-    digests = {with_label_noise(clean, LabelNoise(keep=0.4, seed=s)).digest for s in range(3)}
-    assert len(digests) == 3
+    noises, others = (
+        [LabelNoise(keep=0.4, seed=s) for s in range(3)],
+        replace(clean, digest="other"),
+    )
+    assert len({with_label_noise(one, n).digest for one in (clean, others) for n in noises}) == 6
 
 
 @pytest.mark.parametrize(

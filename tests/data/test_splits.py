@@ -1,5 +1,6 @@
 """Data sets as a run opens them: what is in no two splits, what is held out, what is left out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,16 @@ from mlbench.data.decode import MISSING
 from mlbench.data.noise import with_label_noise
 from mlbench.data.open import Subset, coverage, files, leave_out, open_splits
 from mlbench.data.stratify import list_digest, validation_keys
-from mlbench.types import DataError, Dataset, DatasetCard, Index, LabelNoise, SuiteError, digest
+from mlbench.types import (
+    DataError,
+    Dataset,
+    DatasetCard,
+    Index,
+    LabelNoise,
+    SplitCard,
+    SuiteError,
+    digest,
+)
 
 NAMES = ("a", "b", "c")
 
@@ -22,24 +32,27 @@ class Made(Dataset):
     card = DatasetCard(title="t", bibtex="@b", licence="l", home="h")
 
     def __init__(
-        self, root=None, cache=None, shared="", official=None, groups=None, images=10, **card
+        self, root=None, cache=None, fault="", official=None, groups=None, images=10, **card
     ):
         self.card = self.card.model_copy(update=card)
         self.official, self.groups = official, groups
-        self.shared, self.images = shared, images
+        self.fault, self.images = fault, images
 
     def index(self, split):
         n = {"train": self.images, "test": 4}[split]
         keys = [f"{split} {i}" for i in range(n)]
         named = [Path(f"{key}.jpg") for key in keys]
-        if split == "test" and self.shared == "key":
+        if split == "test" and self.fault == "key":
             keys[2] = "train 3"
-        if split == "test" and self.shared == "file":
+        if split == "test" and self.fault == "file":
             named[2] = Path("train 3.jpg")
-        if split == "train" and self.shared == "within":
+        if split == "train" and self.fault == "within":
             keys[2] = keys[3]
         rows = np.arange(n)[:, None] + np.arange(len(NAMES))
-        return Index(named, keys, (rows % 3 == 0).astype(np.int8))
+        targets = (rows % 3 == 0).astype(np.int8)
+        if split == "train" and self.fault == "target":
+            targets[2, 1] = -2
+        return Index(named, keys, targets)
 
     def validation_keys(self):
         return self.official
@@ -64,16 +77,37 @@ def opened(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shared", "message"),
+    ("fault", "message"),
     [
         ("key", "1 images of made are in train and in test: 'train 3'"),
         ("file", "1 images of made are in train and in test: 'test 2'"),
         ("within", "1 keys of the train split of made stand for several images: 'train 3'"),
+        ("target", "1 target of the train split .* such as -2 of label 'b' in image 'train 2'"),
     ],
 )
-def test_an_image_in_two_places_is_named(opened, shared, message):
+def test_an_image_in_two_places_and_a_wrong_target_are_named(opened, fault, message):
     with pytest.raises(DataError, match=message):
-        opened(Made(shared=shared))
+        opened(Made(fault=fault))
+
+
+def test_a_card_may_allow_shared_images_but_no_split_may_be_empty(opened):
+    assert len(opened(Made(fault="key", shared_images="its makers score them")).test) == 4
+    with pytest.raises(DataError, match="the train split of made is empty; restore its lists"):
+        opened(Made(images=0))
+
+
+@pytest.mark.parametrize("labels", [(), ("a", "a")])
+def test_labels_that_take_part_are_named_once(opened, labels):
+    with pytest.raises(SuiteError, match="must be a list of different names"):
+        opened(labels=labels)
+
+
+def test_a_part_is_named_after_what_takes_part_and_has_no_official_size(opened):
+    made = Made(splits={"train": SplitCard(images=10)})
+    assert opened(made).official == made.card.splits
+    part = opened(made, labels=("a", "c"), holdout=0.5, fold=1, validation=True)
+    assert part.identity.endswith("-2-labels-holdout-0.5-fold-1-and-validation")
+    assert part.official == {}
 
 
 def test_the_validation_part_is_cut_off_train_and_moves_no_identity(opened):
@@ -156,6 +190,8 @@ def test_coverage_counts_what_is_listed_and_what_can_be_used(opened):
     splits = opened()
     found = coverage(splits, BAD)
     assert not found.known and not found.complete
+    for identity, known in (("made-1", True), ("made-1-images-0a", False)):
+        assert coverage(replace(splits, identity=identity), BAD).known is known
     train, test = found.splits["train"], found.splits["test"]
     assert (train.images, train.usable, train.missing, train.corrupt) == (10, 9, 1, 0)
     assert (test.images, test.usable, test.missing, test.corrupt) == (4, 3, 0, 1)
@@ -165,7 +201,8 @@ def test_coverage_counts_what_is_listed_and_what_can_be_used(opened):
 
 def test_what_is_left_is_an_edition_of_its_own(opened):
     whole = opened()
-    assert leave_out(whole, {}).digest == whole.digest
+    same = leave_out(whole, {})
+    assert (same.digest, same.identity) == (whole.digest, whole.identity)
     left = leave_out(whole, BAD)
     assert left.incomplete and (len(left.train), len(left.test)) == (9, 3)
     assert left.digest != whole.digest

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from mlbench.data.loader import is_out_of_memory
+from mlbench.data.loader import is_out_of_memory, typed_memory_errors
 from mlbench.engine.distributed import World
-from mlbench.engine.memory import out_of_memory, recompute_activations
+from mlbench.engine.memory import memory_error, out_of_memory, recompute_activations
 from mlbench.engine.model import MultiLabelModel
 from mlbench.engine.train import check_processes
-from mlbench.types import HeadOutput, SuiteError
+from mlbench.types import BatchMemoryError, HeadOutput, SuiteError
 from mlbench_plugins.backbones.timm import timm_backbone
 from tests.engine import tiny
 from tests.engine.tiny import fit, flat
@@ -127,8 +127,15 @@ def test_memory_that_other_processes_use_is_named():
 )
 def test_a_context_that_does_not_fit_lacks_memory_as_a_batch_does(error, lacks):
     assert is_out_of_memory(error) is lacks
+    expected = BatchMemoryError if lacks else RuntimeError
+    with pytest.raises(expected), typed_memory_errors(lambda one: memory_error(one, "cpu")):
+        raise error
 
 
-def test_more_micro_batches_than_images_are_refused():
-    with pytest.raises(SuiteError, match="give at most --set grad_accumulation=4"):
-        check_processes(tiny.settings(grad_accumulation=5), 24, World(0, 2, 0))
+@pytest.mark.parametrize(("images", "most"), [(24, 4), (6, 3), (2, 1)])
+def test_more_micro_batches_or_processes_than_images_are_refused(images, most):
+    check_processes(tiny.settings(grad_accumulation=most), images, World(0, 2, 0))
+    with pytest.raises(SuiteError, match=f"give at most --set grad_accumulation={most}"):
+        check_processes(tiny.settings(grad_accumulation=most + 1), images, World(0, 2, 0))
+    with pytest.raises(SuiteError, match=f"give at most --processes {min(images, 8)}"):
+        check_processes(tiny.settings(), images, World(0, 9, 0))

@@ -18,6 +18,7 @@ class Assorted(nn.Module):
         self.attention = nn.MultiheadAttention(6, 2)
         self.recurrent = nn.LSTM(6, 3)
         self.norm = nn.LayerNorm((2, 3))
+        self.rms = nn.RMSNorm((2, 3))
         self.batch = nn.BatchNorm1d(6)
         self.prelu = nn.PReLU()
         self.queries = nn.Parameter(torch.randn(3, 6))
@@ -76,16 +77,14 @@ BIASES = {
 def test_groups_have_the_learning_rates_and_decays_of_the_settings(name, bias_scale, decay_all):
     made = tiny.model(head=Assorted)
     found = named(made, name=name, bias_lr_scale=bias_scale, decay_norms_and_biases=decay_all)
-    optimizer = optim.make_optimizer(made, tiny.settings(optimizer={"name": name}))
+    optimizer = optim.make_optimizer(made, tiny.settings(optimizer={"name": name, "momentum": 0.7}))
+    assert momenta(optimizer.param_groups[0])[1:] == ([0.7] if name == "sgd" else [0.7, 0.999])
     assert set(found) == trained(made) and type(optimizer).__name__.lower() == name
+    assert len(optimizer.param_groups) == 2, "by default, of head and backbone"
     for parameter, (lr, decay) in found.items():
         rate = 0.1 if parameter.startswith("head") else 0.05
         assert lr == rate * (bias_scale if parameter in BIASES else 1), parameter
         assert decay == (0.01 if decay_all or parameter in DECAYED else 0.0), parameter
-
-
-def test_by_default_head_and_backbone_have_one_group_each():
-    assert len(optim.make_optimizer(tiny.model(head=Assorted), tiny.settings()).param_groups) == 2
 
 
 def test_what_is_frozen_is_in_no_group():
@@ -110,7 +109,7 @@ def test_frozen_stages_are_in_evaluation_mode_and_freeze_bn_is_of_the_backbones_
     assert training() == both
     assert training(frozen_stages=1) == {"backbone.two.1", "backbone.two.3", "head.batch"}
     assert training(freeze_bn=True) == {"backbone.one.3", "backbone.two.3", "head.batch"}
-    assert training(frozen_stages=-1) == {"head.batch"}
+    assert training(frozen_stages=-1) == training(frozen_stages=2) == {"head.batch"}
 
 
 def test_a_fused_first_step_that_overflows_leaves_no_trace(monkeypatch):
@@ -209,3 +208,9 @@ def test_steps_and_warmup():
     schedule = Schedule(name="step", warmup=1, milestones=(2, 3), gamma=0.1)
     factors = [optim.learning_rate_factor(schedule, step, 4, 16) for step in range(16)]
     assert factors == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 1] + [0.1] * 4 + [0.01] * 4)
+    cycle = Schedule(name="one_cycle", pct_start=0.25, div=4, final_div=8)
+    factors = [optim.learning_rate_factor(cycle, step, 1, 4) for step in range(4)]
+    assert (factors[0], factors[3]) == (1, 1 / 32), "a rise of a single step"
+    cycle = cycle.model_copy(update={"warmup": 2})
+    warmed = [optim.learning_rate_factor(cycle, step, 1, 4) for step in range(4)]
+    assert warmed == pytest.approx([factors[0] / 2, *factors[1:]])

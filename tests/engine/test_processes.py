@@ -2,18 +2,23 @@
 
 import copy
 from datetime import timedelta
+from functools import partial
+from itertools import repeat
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
 import torch.distributed as dist
-from timm.layers import BatchNormAct2d
+from timm.layers import BatchNormAct2d, SyncBatchNormAct
 from torch import nn
 
+from mlbench.engine import distributed
 from mlbench.engine.batch_parts import CpuSyncBatchNorm, synchronize
 from mlbench.engine.distributed import World
 from mlbench.plan import make_plan
 from mlbench.suite import make_suite
-from mlbench.types import HeadOutput, Places
+from mlbench.types import HeadOutput, Interrupted, Places
 from mlbench_plugins.methods.add_gcn import SingleImageBatchNorm
 from tests.engine import tiny
 from tests.engine.tiny import fit, flat
@@ -105,6 +110,28 @@ def alone(tmp_path):
     dist.destroy_process_group()
 
 
+def test_processes_wait_for_each_other_while_any_makes_progress(alone, monkeypatch):
+    """Two processes of a run, in one."""
+    leader, other, store = World(0, 2, 0), World(1, 2, 1), distributed._store()
+    store.set_timeout(timedelta(milliseconds=10))
+    monkeypatch.setattr(distributed, "_WAITS", repeat(1))  # both are at their first wait
+    for wait in (leader.wait, partial(other.ask_leader, dict)):
+        with pytest.raises(TimeoutError, match="make no progress"):
+            wait()
+    with pytest.raises(Interrupted):
+        leader.ask_leader(Mock(side_effect=Interrupted("SIGTERM")))
+    other.ask_leader(dict)
+    done = iter([other.beat, other.beat, other.beat, partial(store.add, "arrived 2", 1)])
+
+    def wait(*asked):
+        next(done)()
+        store.wait(*asked)
+
+    busy = SimpleNamespace(wait=wait, add=store.add, set=store.set, timeout=store.timeout)
+    monkeypatch.setattr(distributed, "_store", lambda: busy)
+    distributed._wait_for("arrived 2")
+
+
 @pytest.mark.parametrize("says", [True, False])
 def test_a_batch_norm_that_says_so_is_torchs_in_several_processes(alone, says, monkeypatch):
     monkeypatch.setattr(SingleImageBatchNorm, "synchronizable", says)
@@ -113,11 +140,12 @@ def test_a_batch_norm_that_says_so_is_torchs_in_several_processes(alone, says, m
     assert (type(norm) is CpuSyncBatchNorm) is says
 
 
-@pytest.mark.parametrize("far", [0.0, 1e4])
-def test_a_synchronized_batch_norm_is_torchs(alone, far):
+@pytest.mark.parametrize(("far", "momentum"), [(0.0, None), (1e4, 0.3)])
+def test_a_synchronized_batch_norm_is_torchs(alone, far, momentum):
     """Values and gradients, of values far from 0, too, where sums of squares have no digits."""
     torch.manual_seed(0)
-    own, theirs = BatchNormAct2d(5), BatchNormAct2d(5).double()
+    own, theirs = (BatchNormAct2d(5, eps=0.1, momentum=momentum) for _ in range(2))
+    theirs.double()
     synchronize(own, torch.device("cpu"))
     assert type(own) is not BatchNormAct2d
     x = torch.randn(4, 5, 3, 3) + far
@@ -134,7 +162,18 @@ def test_a_synchronized_batch_norm_is_torchs(alone, far):
     torch.testing.assert_close(own.eval()(x), theirs.eval()(x.double()).float(), atol=1e-3, rtol=0)
 
 
-OWN = type("Own", (nn.BatchNorm1d,), {"forward": lambda self, x: x + self.running_mean})
+@pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.SyncBatchNorm, SyncBatchNormAct])
+def test_a_single_value_alone_is_normalized_by_the_running_statistics(kind):
+    own, maps = kind(3), torch.randn(1, 3, 2, 2)
+    synchronize(own, torch.device("cpu"))
+    before = copy.deepcopy(own)
+    for x in (maps[..., 0, 0], maps[..., :1, :1]):
+        assert torch.equal(own(x), before.eval()(x))
+    assert torch.equal(own.running_mean, before.running_mean)
+    assert not torch.equal(own(maps), before(maps)), "an image has several"
+
+
+OWN = type("BatchNormAct2d", (nn.BatchNorm1d,), {"forward": lambda self, x: x + self.running_mean})
 
 
 @pytest.mark.parametrize(

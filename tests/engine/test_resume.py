@@ -15,7 +15,7 @@ from torch import nn
 from mlbench.engine import train as loop
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import Evaluator
-from mlbench.engine.resume import FILES, Keeper, discard
+from mlbench.engine.resume import FILES, Keeper, _read, discard
 from mlbench.engine.signals import stoppable
 from mlbench.types import HeadOutput, Interrupted
 from tests.engine import tiny
@@ -227,6 +227,28 @@ def test_states_at_ends_of_epochs_keep_their_distance(tmp_path):
     assert keeper.requests() == [0, 0] and keeper.requests(epoch_ended=True) == [0, 1]
     keeper._cost = 1.0
     assert keeper.requests(epoch_ended=True) == [0, 0], "at most 2 % of the time"
+    keeper._cost = 0.0
+    tiny.fit(tiny.training(keeper=keeper))
+    assert (tmp_path / FILES[0]).exists()
+    other = Keeper(tmp_path, world=World(1, 2, 1))
+    other._saved -= 1e6
+    assert other.requests() == [0, 0], "the process that writes knows what that costs"
+
+
+def test_the_time_of_training_goes_on_without_that_of_other_runs(tmp_path):
+    training = tiny.training(tiny.settings(frozen_stages=1))
+    first, second = (training.start(tiny.model()) for _ in range(2))
+    keeper = Keeper(tmp_path, spent=2e8)
+    keeper._began, keeper._saved = keeper._began - 7e8, keeper._saved - 31
+    first.away, first.seconds = 4e8, 6.0
+    keeper.save(first)
+    assert keeper.requests(epoch_ended=True) == [0, 0] and keeper._cost > 0
+    ((saved, *_),) = [one.values() for one in _read(tmp_path / FILES[0])["state"]["learners"]]
+    assert {"backbone.one.1.running_mean", "backbone.two.0.weight"} < saved.keys()
+    assert "backbone.one.0.weight" not in saved, "not trained"
+    again = Keeper(tmp_path)
+    again.resume(second, None)
+    assert again.spent == pytest.approx(5e8) and second.seconds == 6
 
 
 def one_of_two(rank, folder, points):

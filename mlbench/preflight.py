@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mlbench.build import feature_identity, make_backbone, meta_model, named_file
 from mlbench.data import transforms
@@ -287,7 +286,12 @@ class RunInputs:
             transform = transforms.train_transform(spec.settings, together=exact)
         else:
             transform = transforms.Transform(transforms.make_view(spec.settings))
-        read = self._image_cache(index, transform) if places.image_cache and not probe else None
+        read = None  # or a reader of images that keeps them decoded in the cache
+        if places.image_cache and not probe:
+            from mlbench.data.image_cache import cached_images, images_digest
+
+            digest = self.world.ask_leader(lambda: images_digest(index))
+            read = cached_images(places, spec.cached_for, index, transform, digest)
         images = ImageSource(index, transform, spec.seed, places.workers, self.device, read)
         if not probe:
             return images
@@ -296,12 +300,3 @@ class RunInputs:
         identity = feature_identity(spec, model)
         cache = FeatureCache(places, model, identity, spec.cached_for, self.world, self.progress)
         return cache.source(name, index, images)
-
-    def _image_cache(
-        self, index: Index, transform: transforms.Transform
-    ) -> Callable[[int], Tensor]:
-        """A reader of images that keeps them decoded in the cache."""
-        from mlbench.data.image_cache import cached_images, images_digest
-
-        digest = self.world.ask_leader(lambda: images_digest(index))
-        return cached_images(self.places, self.spec.cached_for, index, transform, digest)

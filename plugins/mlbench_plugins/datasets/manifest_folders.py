@@ -8,7 +8,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mlbench.text import count, shorten
 from mlbench.types import DataError
@@ -46,48 +45,50 @@ def from_folder(folder: Path, columns: Columns, cache: Path) -> Listing:
     passed: Counter[str] = Counter()
     files = pictures_under(folder, passed)
     paths = [file.relative_to(folder).parts for file in files]
-    top = {parts[0] for parts in paths if len(parts) > 1}
-    splits = {name for name in top if name.lower() in SPLITS}
-    depth = int(bool(paths) and all(parts[0] in splits for parts in paths))
-    if len(splits) > 1 and (others := sorted(top - splits)):
-        raise DataError(
-            f"{folder} has folders of splits ({shorten(sorted(splits))}) and beside them "
-            f"{shorten(others)}; move these away, or into one of the splits"
-        )
     fact, doubts = passed_over(passed)
-    for file, parts in zip(files, paths, strict=True):
-        if len(parts) < depth + 2:
-            raise DataError(
-                f"{file} is in no label's folder; move it into one, or away. If a table has the "
-                "labels, name that instead: manifest:TABLE.csv"
-            )
     if not files:
         raise DataError(
             f"{folder} holds no image; it needs one folder a label, with images in it"
             + "".join(f"; {doubt}" for doubt in doubts)
         )
-    copies = _same_named_copies(files, [(*parts[:depth], parts[-1]) for parts in paths], cache)
-    labels: dict[int, set[str]] = defaultdict(set)
-    for place, parts in enumerate(paths):
-        labels[copies[place]].add(parts[depth])
-    names = tuple(sorted(set().union(*labels.values())))
-    kept = sorted(labels)
+    depth = _depth_of_labels(folder, paths)
+    same = _same_pictures(files, [(*parts[:depth], parts[-1]) for parts in paths], cache)
+    labels = [{paths[i][depth] for i in copies} for copies in same]
+    names = tuple(sorted(set().union(*labels)))
     facts = {"labels": f"{count(len(names), 'folder')}, one a label: {shorten(names)}"}
     if depth:
         facts["split"] = "the folders above the labels"
-    if joined := len(files) - len(kept):
+    if joined := len(files) - len(same):
         facts["copies"] = f"{joined:,} of the same name and bytes in other folders: labels joined"
     return Listing(
         source=folder,
         name=folder.resolve().name,
         folders=(folder,),
-        images=["/".join(paths[place]) for place in kept],
+        images=["/".join(paths[i]) for i, *_ in same],
         names=names,
-        targets=matrix([labels[place] for place in kept], names),
-        splits=[SPLITS[paths[place][0].lower()] for place in kept] if depth else None,
+        targets=matrix(labels, names),
+        splits=[SPLITS[paths[i][0].lower()] for i, *_ in same] if depth else None,
         facts=facts | fact,
         doubts=(*doubts, *_odd_folders(folder, depth, names)),
     )
+
+
+def _depth_of_labels(folder: Path, paths: Sequence[Sequence[str]]) -> int:
+    """0 if the first part of all paths is a label, 1 if a split is above it."""
+    top = {parts[0] for parts in paths if len(parts) > 1}
+    splits = {name for name in top if name.lower() in SPLITS}
+    depth = int(all(parts[0] in splits for parts in paths))
+    if len(splits) > 1 and (others := sorted(top - splits)):
+        raise DataError(
+            f"{folder} has folders of splits ({shorten(sorted(splits))}) and beside them "
+            f"{shorten(others)}; move these away, or into one of the splits"
+        )
+    if stray := next((parts for parts in paths if len(parts) < depth + 2), None):
+        raise DataError(
+            f"{folder.joinpath(*stray)} is in no label's folder; move it into one, or away. If a "
+            "table has the labels, name that instead: manifest:TABLE.csv"
+        )
+    return depth
 
 
 def _odd_folders(folder: Path, depth: int, names: Sequence[str]) -> Iterator[str]:
@@ -158,14 +159,13 @@ def _from_tables(folder: Path, tables: Mapping[str, Path], columns: Columns) -> 
     )
 
 
-def _same_named_copies(
+def _same_pictures(
     files: Sequence[Path], names: Sequence[tuple[str, ...]], cache: Path
-) -> list[int]:
-    """For every file, the position of the first one of the same split, name and bytes."""
+) -> list[list[int]]:
+    """The positions of the files of each picture: those of one split and name with its bytes."""
     times = Counter(names)
     copies = first_copies(files, cache, [i for i, name in enumerate(names) if times[name] > 1])
-    first: dict[tuple[Any, ...], int] = {}
-    return [
-        first.setdefault((*name, copy), i)
-        for i, (name, copy) in enumerate(zip(names, copies, strict=True))
-    ]
+    found: dict[object, list[int]] = defaultdict(list)
+    for i, picture in enumerate(zip(names, copies, strict=True)):
+        found[picture].append(i)
+    return list(found.values())

@@ -51,7 +51,7 @@ def from_yolo(file: Path) -> Listing:
         (image, split or _split_in(Path(os.path.relpath(image, base))))
         for split, places in parts.items()
         for place in places
-        for image in _images_of(place.resolve(), base, passed)
+        for image in _images_of(place, base, passed)
     ]
     if not found:
         raise DataError(f"{file}: there is no image in its folders")
@@ -113,7 +113,7 @@ def _from_yaml(file: Path) -> tuple[tuple[str, ...], dict[str, list[Path]]]:
         for entry in named if isinstance(named, list) else [str(named)]:
             parts.setdefault(split, []).append(_place(file, content.get("path") or ".", entry))
     _check_parts(file, parts)
-    return _unique(file, names), parts or {"": [file.parent]}
+    return _unique(file, names), parts or {"": [file.parent.resolve()]}
 
 
 def _in_order(names: Any) -> list[Any]:
@@ -140,9 +140,7 @@ def _check_parts(file: Path, parts: Mapping[str, Sequence[Path]]) -> None:
             f"{' and '.join(parts)} out, so that a hash splits the pictures: {without}"
         )
     for split in ("val", "test"):
-        if same := {*map(Path.resolve, parts.get(split, ()))} & {
-            *map(Path.resolve, parts.get("train", ()))
-        }:
+        if same := {*parts.get(split, ())} & {*parts.get("train", ())}:
             raise DataError(
                 f"{file}: train and {split} both name {min(same)}; name others, or leave them out, "
                 f"so that a hash splits the pictures: {without}"
@@ -158,7 +156,7 @@ def _place(file: Path, path: str, entry: str) -> Path:
     ]
     for place in tried:
         if place.is_dir() or (place.is_file() and place.suffix == ".txt"):
-            return place
+            return place.resolve()
     raise DataError(
         f"{file}: {entry!r} is no folder of images and no .txt with a path of an image a line; "
         f"looked for {tried[0]}"

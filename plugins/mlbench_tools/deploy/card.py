@@ -16,6 +16,8 @@ from mlbench.text import count
 from mlbench.types import DEFAULT_THRESHOLD, IMPORTED, MlbenchError, ModelInfo, SuiteError
 
 if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+
     from mlbench.types import RunRecord
 
 EXAMPLES = """
@@ -73,37 +75,13 @@ def _record(folder: Path) -> RunRecord | None:
 
 def render(info: ModelInfo, record: RunRecord | None, file: str, licence: str) -> str:
     """The card of a model as Markdown with the hub's header; it names the model's file."""
-    from huggingface_hub import EvalResult, ModelCardData
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    spec, scores = info.spec, info.scores
-    name = f"{spec.method}-{spec.settings.backbone.replace(':', '-')}"
-    scored_on = "train (held-out part)" if spec.holdout else "test"
-    results = None
-    if scores is not None:
-        results = [
-            EvalResult(
-                task_type="image-classification",
-                task_name="Multi-label image classification",
-                dataset_type=spec.dataset,
-                dataset_name=info.identity,
-                dataset_split=scored_on,
-                metric_type="mAP",
-                metric_value=round(scores.mAP, 2),
-            )
-        ]
-    header = ModelCardData(
-        license=licence,
-        library_name="mlbench",
-        pipeline_tag="image-classification",
-        tags=["multi-label-image-classification", spec.method, spec.settings.head],
-        model_name=name,
-        eval_results=results,
-    )
+    scored_on = "train (held-out part)" if info.spec.holdout else "test"
+    header = _header(info, scored_on, licence)
     at = info.thresholds or (DEFAULT_THRESHOLD,) * len(info.label_names)
     lines = [f"; slope {a:.5g}, offset {b:.5g}" for a, b in info.calibration or ()]
     numbers = zip(info.label_names, at, lines or [""] * len(at), strict=True)
-    chosen = [note for note in info.notes if "chosen on" in note]
     environment = Environment(
         loader=PackageLoader("mlbench_tools.deploy"),
         autoescape=False,
@@ -114,22 +92,46 @@ def render(info: ModelInfo, record: RunRecord | None, file: str, licence: str) -
     environment.filters["count"] = count
     return environment.get_template("card.md").render(
         header=header.to_yaml(),
-        name=name,
+        name=header.model_name,
         info=info,
-        spec=spec,
+        spec=info.spec,
         settings=info.settings,
         file=file,
         scored_on=scored_on,
-        chosen=next(iter(chosen), "not chosen on data"),
+        chosen=next((n for n in info.notes if "chosen on" in n), "not chosen on data"),
         labels=[f"{escaped(label)} ({at:.3g}{line})" for label, at, line in numbers][:LISTED],
         default=DEFAULT_THRESHOLD,
         more=len(info.label_names) - LISTED,
         before=info.pretraining,
-        imported=spec.data.startswith(IMPORTED),
+        imported=info.spec.data.startswith(IMPORTED),
         record=record,
         version=__version__,
-        data_licence=_data_licence(spec.dataset),
+        data_licence=_data_licence(info.spec.dataset),
         licence=licence,
+    )
+
+
+def _header(info: ModelInfo, scored_on: str, licence: str) -> ModelCardData:
+    """What the hub reads of a card: the model's name, licence, tags and score."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    spec = info.spec
+    score = info.scores and EvalResult(
+        task_type="image-classification",
+        task_name="Multi-label image classification",
+        dataset_type=spec.dataset,
+        dataset_name=info.identity,
+        dataset_split=scored_on,
+        metric_type="mAP",
+        metric_value=round(info.scores.mAP, 2),
+    )
+    return ModelCardData(
+        license=licence,
+        library_name="mlbench",
+        pipeline_tag="image-classification",
+        tags=["multi-label-image-classification", spec.method, spec.settings.head],
+        model_name=f"{spec.method}-{spec.settings.backbone.replace(':', '-')}",
+        eval_results=[score] if score else None,
     )
 
 

@@ -78,7 +78,6 @@ def render(info: ModelInfo, record: RunRecord | None, file: str, licence: str) -
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     scored_on = "train (held-out part)" if info.spec.holdout else "test"
-    header = _header(info, scored_on, licence)
     at = info.thresholds or (DEFAULT_THRESHOLD,) * len(info.label_names)
     lines = [f"; slope {a:.5g}, offset {b:.5g}" for a, b in info.calibration or ()]
     numbers = zip(info.label_names, at, lines or [""] * len(at), strict=True)
@@ -91,8 +90,7 @@ def render(info: ModelInfo, record: RunRecord | None, file: str, licence: str) -
     )
     environment.filters["count"] = count
     return environment.get_template("card.md").render(
-        header=header.to_yaml(),
-        name=header.model_name,
+        header=_header(info, scored_on, licence),
         info=info,
         spec=info.spec,
         settings=info.settings,
@@ -102,7 +100,6 @@ def render(info: ModelInfo, record: RunRecord | None, file: str, licence: str) -
         labels=[f"{escaped(label)} ({at:.3g}{line})" for label, at, line in numbers][:LISTED],
         default=DEFAULT_THRESHOLD,
         more=len(info.label_names) - LISTED,
-        before=info.pretraining,
         imported=info.spec.data.startswith(IMPORTED),
         record=record,
         version=__version__,

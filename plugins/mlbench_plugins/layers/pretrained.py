@@ -195,11 +195,8 @@ def resnet(prefix: str = "") -> Trunk:
     """A ResNet under torchvision's names behind a prefix; its classifier is left out."""
 
     def convert(state: State) -> dict[str, Tensor]:
-        return {
-            f"model.{name}": value
-            for name, value in _behind(prefix, state).items()
-            if _RESNET.match(name)
-        }
+        found = _behind(prefix, state).items()
+        return {f"model.{k}": value for k, value in found if _RESNET.match(k)}
 
     return convert
 
@@ -208,11 +205,7 @@ def sequential_resnet(prefix: str = "features.") -> Trunk:
     """A ResNet whose children stand in one Sequential, as in ML-GCN's code."""
 
     def convert(state: State) -> dict[str, Tensor]:
-        renamed = {}
-        for name, value in _behind(prefix, state).items():
-            child, _, rest = name.partition(".")
-            renamed[f"{_SEQUENTIAL.get(child, child)}.{rest}"] = value
-        return resnet()(renamed)
+        return resnet()(renamed(_behind(prefix, state), _SEQUENTIAL))
 
     return convert
 
@@ -224,7 +217,7 @@ def tresnet(prefix: str = "body.") -> Trunk:
     """
 
     def convert(state: State) -> dict[str, Tensor]:
-        renamed = {}
+        found = {}
         for name, value in _behind(prefix, state).items():
             if not _TRESNET.match(name):
                 continue
@@ -232,8 +225,8 @@ def tresnet(prefix: str = "body.") -> Trunk:
             ours = _NORM.sub(r"\1.bn.", ours)
             if ours.endswith(".bn.weight"):
                 value = value.abs() + ABN_EPS
-            renamed[f"model.body.{ours}"] = value
-        return renamed
+            found[f"model.body.{ours}"] = value
+        return found
 
     return convert
 

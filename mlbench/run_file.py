@@ -12,8 +12,8 @@ import yaml
 from pydantic import ValidationError
 
 from mlbench.evidence import read_record
-from mlbench.text import first_error
-from mlbench.types import PlainLoader, RunRecord, RunSpec, StoreError, SuiteError, Value
+from mlbench.text import first_error, plain_yaml
+from mlbench.types import RunRecord, RunSpec, StoreError, SuiteError, Value
 
 COMPARED = ("versions", "device", "threads", "processes")
 """Entries of the environment that may change the last digits of a score."""
@@ -68,7 +68,7 @@ def from_yaml(text: str) -> RunFile:
         SuiteError: the text is not YAML or describes no run; the message continues a file name.
     """
     try:
-        fields = yaml.load(text, PlainLoader)
+        fields = yaml.load(text, plain_yaml())
         if not isinstance(fields, dict):
             raise SuiteError("describes no run (it is not a mapping of names to values)")
         metadata = {name: fields.pop(name) for name in METADATA if name in fields}

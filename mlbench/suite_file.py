@@ -11,9 +11,9 @@ import yaml
 
 from mlbench import registry
 from mlbench.suite import LABEL_AXES, Suite, as_list
-from mlbench.text import named_values, unknown
+from mlbench.text import named_values, plain_yaml, unknown
 from mlbench.tracks import merge, nest
-from mlbench.types import PlainLoader, Settings, SuiteError
+from mlbench.types import Settings, SuiteError
 
 SEEDS = (0, 1, 2)
 """Default seeds of a suite file, so that it shows their spread; a command line has seed 0."""
@@ -22,7 +22,7 @@ FILES = ("data", "results", "cache", "weights", "init")
 """Fields that are paths; in a suite file they are relative to the file."""
 
 
-class _Loader(PlainLoader):
+class _Loader(plain_yaml()):  # type: ignore[misc]
     """Reads 1e-3 as a number, which is a text in run files; refuses a name twice."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:

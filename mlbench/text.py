@@ -1,9 +1,11 @@
-"""Words of messages (counts, short lists, near names, validation errors) and of commands."""
+"""Words of messages (counts, short lists, near names, validation errors), commands, and YAML."""
 
 from __future__ import annotations
 
 import ast
 import difflib
+import functools
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from mlbench.types import SuiteError
 
 if TYPE_CHECKING:
+    import yaml
     from pydantic import BaseModel, ValidationError
     from pydantic_core import ErrorDetails
 
@@ -136,15 +139,38 @@ def named_values(texts: Iterable[str], flag: str = "--option") -> dict[str, Any]
     return found
 
 
+_TEXTS = re.compile(r"[-+]?0[\d_]+$|\d+-|.*:|[-+]?[\d_]{640}")
+"""Begins 010, 2024-01-02 and 1:30, which YAML 1.1 takes for 8, a date and 90, and numbers of more
+digits than Python takes."""
+
+
+@functools.cache
+def plain_yaml() -> type[yaml.SafeLoader]:
+    """A loader of YAML that people write, which reads as texts what ``_TEXTS`` begins.
+
+    It raises ``YAMLError``, also for a value that holds itself, and ``RecursionError``.
+    """
+    import yaml  # not at the top, as `mlbench --help` needs none
+
+    class PlainLoader(yaml.SafeLoader):
+        def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> Any:
+            if kind is yaml.ScalarNode and _TEXTS.match(value):
+                return self.DEFAULT_SCALAR_TAG
+            return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+
+        def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+            return super().construct_object(node, deep=True)  # as a whole, to find itself in it
+
+    return PlainLoader
+
+
 def _value(text: str) -> Any:
     import yaml
-
-    from mlbench.types import PlainLoader
 
     if text and (text.isspace() or (len(text) == 1 and not text.isalnum())):
         return text  # a separator; most mean something to YAML
     try:
-        value = yaml.load(text, PlainLoader) if text else ""
+        value = yaml.load(text, plain_yaml()) if text else ""
     except (yaml.YAMLError, RecursionError):
         value = text
     if isinstance(value, str) and value == text:

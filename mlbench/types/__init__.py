@@ -24,7 +24,6 @@ NAMES = {
     "Pretraining WORD_WIDTH evaluate_loss unknown_objects",
     "networks": "DEFAULT_THRESHOLD ModelCost ModelFile ModelInfo Network Speed Speeds Timing "
     "computing_options",
-    "plain_yaml": "PlainLoader",
     "planned": "Places Plan Refused",
     "runs": "Efficiency EpochLog IMPORTED NO_CHECKPOINT NO_COSTS PhaseResources Progress RunRecord "
     "RunSpec Scores",
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from mlbench.types.literals import *
     from mlbench.types.models import *
     from mlbench.types.networks import *
-    from mlbench.types.plain_yaml import *
     from mlbench.types.planned import *
     from mlbench.types.runs import *
     from mlbench.types.samples import *

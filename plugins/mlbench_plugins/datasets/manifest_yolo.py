@@ -14,7 +14,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from mlbench.types import DataError, PlainLoader
+from mlbench.text import plain_yaml
+from mlbench.types import DataError
 from mlbench_plugins.datasets.manifest_listing import SPLITS, Listing, passed_over, pictures_under
 from mlbench_plugins.datasets.photographs import list_folder, read_lines, read_text, shell_into
 
@@ -94,7 +95,7 @@ def _from_yaml(file: Path) -> tuple[tuple[str, ...], dict[str, list[Path]]]:
     """The labels, and the folders or lists of each split."""
     text = read_text(file, _AGAIN)
     try:
-        content = yaml.load(text, PlainLoader)
+        content = yaml.load(text, plain_yaml())
     except (yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{file} is not YAML: {error}") from error
     names = _in_order(content.get("names")) if isinstance(content, dict) else []

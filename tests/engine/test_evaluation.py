@@ -43,6 +43,7 @@ def test_the_model_ends_with_the_weights_of_its_best_epoch(ema_decay):
     assert (state.best.epoch, state.best.mAP) == (best + 1, by_epoch[best])
     for name, value in state.evaluated().state_dict().items():
         assert torch.equal(value, seen[best][name]), name
+    assert not any(module.training for module in state.evaluated().modules())
     again = evaluator(state.evaluated())
     np.testing.assert_array_equal(again.logits, state.best.predictions.logits)
     reference = average_precision_score(evaluator.index.targets[:, :2], again.logits[:, :2])

@@ -24,7 +24,8 @@ class Assorted(nn.Module):
         self.queries = nn.Parameter(torch.randn(3, 6))
         self.scale = nn.Parameter(torch.tensor(1.0))
         self.group_bias = nn.Parameter(torch.zeros(3, 1))
-        self.tied = self.linear
+        self.tied, self.shared = self.linear, nn.Linear(6, 3, bias=False)
+        self.shared.weight = self.linear.weight
 
     def forward(self, features):
         return HeadOutput(self.linear(features[-1].mean((2, 3))))

@@ -298,7 +298,7 @@ def _combinations(
         suite.methods, itertools.product(*axes.values()), departures, suite.seeds
     ):
         point = dict(zip(axes, values, strict=True))
-        axis = {n: point[n] for n in ("backbone", "loss") if point[n] and n not in suite.grid}
+        axis = {n: point[n] for n in ("backbone", "loss") if point[n]}
         grid = [nest(n, point[n]) for n in suite.grid if not describes_labels(n)]
         varied = [nest(n, v) for n, v in departure.items() if not describes_labels(n)]
         per_method = suite.per_method.get(method, {})

@@ -235,7 +235,7 @@ def _dataset_options(fields: dict[str, Any]) -> dict[str, Any]:
         return fields
     names = [*(as_list(fields.get("datasets")) or ()), *(as_list(fields.get("plugins")) or ())]
     datasets = [n for n in names if "dataset" in registry.kinds_of(n)] or ["synthetic"]
-    options = {name: dict(given.get(name, {})) for name in datasets}
+    options: dict[str, dict[str, Any]] = {name: {} for name in datasets}
     options |= {name: dict(v) for name, v in given.items() if isinstance(v, Mapping)}
     for key, value in given.items():
         if isinstance(value, Mapping):

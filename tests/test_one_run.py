@@ -72,6 +72,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_predictions(run_one):
         assert (found.logits == expected.logits).all()
         assert record.notes[-1] == "resumed after step 5" and record.resumed == (5,)
         assert [entry.epoch for entry in record.epochs] == [1, 2]
+        assert record.seconds["training"] > sum(entry.seconds for entry in record.epochs) - 0.01
         assert (folder / FILES[0]).exists(), "until the record is written"
         steps = [line.partition(",")[0] for line in (folder / "losses.csv").read_text().split()]
         assert steps == ["step", *map(str, range(1, 11))]
@@ -100,16 +101,42 @@ def test_the_state_of_other_code_or_of_other_parts_of_batches_is_not_used(
 def test_a_run_says_when_it_counts_labels_and_notes_what_is_unusual(run_one, monkeypatch):
     told = []
     monkeypatch.setattr(tiny.Quiet, "phase", lambda self, text: told.append(text))
-    record, *_ = run_one(epochs=1, mixing={"name": "splicemix"}, ema_decay=0.99, ema_warmup=False)
+    few = {"dataset_options": {"synthetic": {"train_images": 40, "test_images": 6, "size": 32}}}
+    average = {"ema_decay": 0.99, "ema_warmup": False}
+    record, *_ = run_one(epochs=1, mixing={"name": "splicemix"}, more=few, **average)
     assert told[:3] == ["data", "label context", "model"]
-    assert "splicemix adds images to batches: a step costs 1.25 times as much" in record.notes[-2]
+    assert "splicemix adds images to batches: a step costs 1.25 times as much" in record.notes[-3]
+    assert "of 12 labels have no AP and are left out" in record.notes[-2]
     assert "96% of the moving average that was scored still are" in record.notes[-1]
 
 
-def test_a_run_short_of_memory_takes_at_most_a_part_for_each_image(run_one):
+@pytest.fixture
+def batches(monkeypatch):
+    """The images of every training step."""
+    seen, real = [], MultiLabelModel.forward
+
+    def forward(model, images, *more):
+        seen.extend([images] if model.training else [])
+        return real(model, images, *more)
+
+    monkeypatch.setattr(MultiLabelModel, "forward", forward)
+    return seen
+
+
+def test_a_run_short_of_memory_takes_at_most_a_part_for_each_image(run_one, batches):
     parts = {"batch_size": 5, "grad_accumulation": 3, "freeze_bn": True}
     record, *_ = run_one(short="out of memory", epochs=1, **parts)
     assert record.status == "ok" and "grad_accumulation 5 at" in record.notes[0]
+    assert {len(images) for images in batches} == {1}
+
+
+def test_a_seed_draws_the_order_of_images_and_a_precision_is_that_of_training(run_one, batches):
+    asked = {"seeds": 0}, {"seeds": 1}, {"seeds": 1, "precision": "bf16"}
+    records = [run_one(epochs=1, augmentation=[], more=more)[0] for more in asked]
+    first, second, third = batches[::5]
+    assert not torch.equal(first, second) and torch.equal(second, third)
+    assert records[1].epochs[0].loss != records[2].epochs[0].loss
+    assert records[2].efficiency.precision == "bf16"
 
 
 def starved(*_, **__):
@@ -141,20 +168,28 @@ def test_a_run_whose_last_step_diverges_has_a_record(run_one):
 
 
 def test_a_selected_epoch_whose_test_scores_are_not_finite_has_a_record(run_one, monkeypatch):
-    """Evaluation in smaller batches is noted once."""
-
     def broken(model, images, known=None):
-        if not model.training and len(images) > 15:
-            raise torch.OutOfMemoryError
         output = real(model, images, known)
-        return output if model.training or len(images) != 10 else HeadOutput(output.logits / 0)
+        return output if model.training or len(images) != 20 else HeadOutput(output.logits / 0)
 
     real = MultiLabelModel.forward
     monkeypatch.setattr(MultiLabelModel, "forward", broken)
     record, found, _ = run_one(selection="validation")
     assert record.status == "diverged" and found is None and len(record.epochs) == 2
-    assert "the scores became" in record.error and record.validation_images not in (0, 10, 20)
-    assert sum("in batches of" in note for note in record.notes) == 1
+    assert "the scores became" in record.error and record.validation_images not in (0, 20)
+
+
+def test_every_evaluation_in_smaller_batches_is_noted_once(run_one, monkeypatch):
+    def narrow(model, images, known=None):
+        if len(images) > 15:
+            raise torch.OutOfMemoryError
+        return real(model, images, known)
+
+    real = MultiLabelModel.forward
+    monkeypatch.setattr(MultiLabelModel, "forward", narrow)
+    plain = {"backbone": "resnet18", "weights": "none"}
+    record, *_ = run_one(selection="test", track="published", **plain)
+    assert len(record.epochs) == 2 and sum("in batches of" in note for note in record.notes) == 1
 
 
 def test_the_epoch_of_each_fold_is_selected_on_its_validation_part(run_one):

@@ -53,6 +53,9 @@ def test_a_commit_is_dirty_if_tracked_code_changed_and_not_by_results_or_new_fil
         (checkout / name).write_text("another")
         assert provenance.commit() == f"{clean}-dirty"
         (checkout / name).write_text("as committed")
+    (checkout / ".git").rename(checkout / "other")
+    (checkout / ".git").write_text("gitdir: other")  # as in a work tree
+    assert provenance.commit() == clean
     monkeypatch.setenv("PATH", "")
     assert provenance.commit() is None, "git is not installed"
 
@@ -72,6 +75,7 @@ def test_a_record_tells_code_machine_and_what_each_phase_took(run_one, monkeypat
     record, *_ = run_one(epochs=1, augmentation=[], track="probe")
     assert record.commit == "1" * 40
     assert record.environment["load"] >= 0
+    assert record.environment["threads"] == torch.get_num_threads()
     assert record.environment["plugins"]["recipe gap"].startswith("mlbench-mlic ")
     assert "driver" not in record.environment
     assert {"data", "features", "training", "evaluation"} < set(record.resources)
@@ -114,19 +118,31 @@ def test_energy_is_what_the_device_counts_or_unknown(monkeypatch, uuid, joules):
     library = _Library()
     monkeypatch.setattr(provenance, "_nvml", lambda: library)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    peaks = [9 * 2**20]
     for name, value in {
-        "get_device_properties": SimpleNamespace(uuid=uuid),
-        "reset_peak_memory_stats": None,
-        "max_memory_allocated": 3 * 2**20,
+        "get_device_properties": lambda _: SimpleNamespace(uuid=uuid),
+        "reset_peak_memory_stats": lambda _: peaks.append(3 * 2**20),
+        "max_memory_allocated": lambda _: peaks[-1],
     }.items():
-        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+        monkeypatch.setattr(torch.cuda, name, value)
+    beside = provenance.Phases(torch.device("cuda"), tiny.Quiet(), alone=False)
+    with beside("training"):
+        peaks.append(5 * 2**20)
+    assert beside.resources["training"].device_memory_mb is None
     phase = provenance.Phases(torch.device("cuda"), tiny.Quiet())
-    with phase("training", spent=5):
+    with phase("training", spent=2000, away=lambda: 1000):
         pass
     assert provenance.driver() == "570.1"
     took = phase.resources["training"]
     assert (took.joules, took.device_memory_mb) == (joules, 3)
-    assert phase.seconds["training"] >= 5
+    assert 1000 <= phase.seconds["training"] < 2000
+
+
+def test_the_share_of_a_moving_average_is_that_at_the_selected_epoch():
+    settings = made_record("gap", settings={"ema_decay": 0.9, "batch_size": 4}).spec.settings
+    (said,) = provenance.remarks_on_epoch(settings, selected=1, trained=9, images=12)
+    assert said.startswith("81% of the moving average")
+    assert not [*provenance.remarks_on_epoch(settings, None, trained=20, images=12)]
 
 
 @pytest.mark.gpu

@@ -28,18 +28,33 @@ def test_every_committed_run_is_written_without_loss(records):
 def test_a_name_that_yaml_has_a_meaning_for_stays_a_name():
     names = ("yes", "1e3", "null", "# é", "a: b", "010", "08", "1:30", "2024-01-02")
     odd = {"spec": {"labels": names, "words": "random"}}
-    record = made_record(**odd, settings={"head_options": {"width": 1e-5, "which": "off"}})
-    assert run_file.from_yaml(run_file.to_yaml(record)) == run_file.from_record(record)
+    settings = {"head_options": {"width": 1e-5, "which": "off"}}
+    for fields in ({"command": "mlbench run\nmore: 3"}, {"status": "diverged", "scores": None}):
+        record = made_record(**odd, settings=settings, **fields)
+        assert run_file.from_yaml(run_file.to_yaml(record)) == run_file.from_record(record)
+
+
+def test_what_may_change_digits_is_said_where_it_was_recorded():
+    environment = {"versions": {"torch": "1"}, "device": "cpu", "threads": 4, "python": "3.9"}
+    run = run_file.from_record(made_record(environment=environment, commit="c" * 40))
+    here = environment | {"versions": {"torch": "2"}, "threads": 8, "python": "3", "processes": 2}
+    assert run_file.environment_differences(run, here, None) == (
+        'the run was made with versions {"torch": "1"} (here {"torch": "2"}); threads 4 (here 8); '
+        f"commit {'c' * 40} (here unknown): its numbers may differ"
+    )
+    bare = run.model_copy(update={"environment": None, "commit": None})
+    assert run_file.environment_differences(bare, here, "d" * 40) == ""
 
 
 @pytest.mark.parametrize(
     ("fields", "more"),
     [
-        ({"command": "mlbench run --plugins gap --data x"}, "--data DIR"),
+        ({"command": "mlbench run --plugins gap --data=x"}, "--data DIR"),
         ({"command": "mlbench run --plugins gap --datasets x"}, ""),
         ({"settings": {"weights": "sha256:ab"}}, "--weights FILE"),
         ({"spec": {"words": "sha256:ab"}}, "--words FILE"),
-        ({"spec": {"processes": 4}}, "--processes 4"),
+        ({"spec": {"init": "sha256:ab"}}, "--init FILE"),
+        ({"spec": {"processes": 2}}, "--processes 2"),
     ],
 )
 def test_the_command_asks_for_what_the_run_had(fields, more):
@@ -63,6 +78,7 @@ def test_a_spec_alone_is_a_run_file(records):
     [
         ("settings: {", "is not YAML"),
         ("method: gap", "describes no run"),
+        ("- gap", "describes no run (it is not a mapping of names to values)"),
         ("[" * 1000, "is not YAML (maximum recursion depth exceeded"),
         ("settings: &a [*a]", "is not YAML (found unconstructable recursive node"),
         ("method: " + "9" * 5000, "describes no run (dataset"),

@@ -55,6 +55,11 @@ def test_files_of_data_sets_are_relative_to_the_suite(tmp_path):
     assert made.dataset_options[here] == {"val": "test", "test_share": 0.5}
 
 
+def test_a_file_of_words_needs_no_suffix(tmp_path):
+    (file := tmp_path / "words").touch()
+    assert suite.make_suite({"plugins": "gap", "words": str(file)}).words == (str(file),)
+
+
 def test_a_file_with_a_comma_in_its_name_is_one_data_set(tmp_path):
     (tmp_path / "a,b.csv").touch()
     name = f"manifest:{tmp_path / 'a,b.csv'}"
@@ -217,7 +222,8 @@ def test_paths_and_words_of_a_file_are_relative_to_it(tmp_path, monkeypatch):
     (file := tmp_path / "s.yaml").write_text(
         "plugins: [gap, 'timm:a.csv', 'manifest:~/a.csv']\ndata: d\nresults: ~/r\ncache: c\n"
         "init: i\n<<: {weights: w, data: not this}\nwords: 'random, w.txt, sha256:ab'\n"
-        "vary.optimizer.lr: 1\nepochs: 3\nsettings: {epochs: 4}"
+        "vary.optimizer.lr: 1\nepochs: 3\nsettings: {epochs: 4}\n"
+        "per_method: {gap: &gap {<<: {epochs: 1}, epochs: 2}, gmp: {<<: *gap}}"
     )
     folders = {"data": "d", "cache": "c", "init": "i", "weights": "w"}
     assert suite_file.read_suite(file) == {name: f"{here}/{at}" for name, at in folders.items()} | {
@@ -226,6 +232,7 @@ def test_paths_and_words_of_a_file_are_relative_to_it(tmp_path, monkeypatch):
         "words": ["random", f"{here}/w.txt", "sha256:ab"],
         "vary": {"optimizer.lr": 1},
         "settings": {"epochs": 4},
+        "per_method": {name: {"epochs": 2} for name in ("gap", "gmp")},
     }
     for name in ("default", "none"):
         file.write_text(f"weights: {name}")
@@ -358,6 +365,7 @@ def test_an_option_at_its_default_is_the_same_run_however_it_was_written(asked):
         ({"plugins": ("asl",)}, "no method to run"),
         ({"track": "probing"}, "track = 'probing'"),
         ({"per_method": {"gpa": {}}}, "unknown head 'gpa'"),
+        ({"settings": {"epochs": 0}}, "epochs = 0 trains nothing; give at least 1"),
         ({"settings": {"epoch": 3}}, "unknown option 'epoch'; did you mean epochs"),
         ({"settings": {"optimizer": {"rate": 3}}}, "unknown option 'optimizer.rate'"),
         ({"settings": {"optimizer": {"momentum": 1.5}}}, "optimizer.momentum = 1.5"),
@@ -415,6 +423,7 @@ def test_a_file_keeps_options_for_what_the_command_line_leaves_out():
     file |= {"datasets": ["coco", "synthetic"], "dataset_options": options}
     file |= {"executor": "ray", "executor_options": {"x": 1}}
     flags = {"methods": ["gap"], "datasets": ["synthetic"], "losses": ["bce"], "executor": "local"}
+    assert suite.make_suite(file).executor_options == {"x": 1}
     (spec,) = expand_suite(suite.make_suite(file | flags, "s.yaml", flags), splits_of)[0]
     assert (spec.method, spec.dataset_options["size"]) == ("gap", 64)
     file["settings"] = {"loss": "asl"}

@@ -130,6 +130,9 @@ def test_options_are_for_every_data_set_or_for_one():
         "coco": {"year": 2014, "a": 2, "b": 3},
         "manifest:my.csv": {"test": 0.5, "b": 3},
     }
+    for options, found in (({"year": 5}, {"year": 5}), ({"coco": 5}, {"coco": 5})):
+        named = make_suite({"plugins": "gap,coco", "dataset_options": options})
+        assert named.dataset_options == {"coco": found}, "unknown ones are refused later"
     assert make_suite(apply_overrides(fields, ["labels=cat, dog"])).labels == ("cat", "dog")
     with pytest.raises(SuiteError, match="did you mean coco"):
         make_suite(apply_overrides(fields, ["dataset_options.coc.year=2014"]))

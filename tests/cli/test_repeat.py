@@ -42,6 +42,7 @@ def test_one_run_of_a_matrix_comes_out_the_same(cli, unmeasured, suite, tmp_path
     )
     cli("run", "--suite", matrix).ok()
     [record] = [r for r in store.records() if r.spec.seed == 3]
+    assert all((store.root / one.checkpoint).exists() for one in store.records()), "keep: all"
     (tmp_path / "run.yaml").write_text(run_file.to_yaml(record))
     cli(*run_file.repeat_command(record, "run.yaml").split()[1:]).ok()
     again = Store(tmp_path / "repeated")
@@ -75,10 +76,10 @@ def test_a_run_that_diverged_is_made_again_only_if_that_is_asked_for(
 
 def test_a_pack_a_record_and_a_bare_spec_are_read_too(cli, here, tmp_path, cache, written):
     record, seen = small(cache, labels=("sun", "moon"), holdout=0.3)
-    (tmp_path / "run.zip").write_bytes(make(record, seen))
-    (tmp_path / "run.json").write_bytes(to_json(seal(record, None)))
+    (tmp_path / "run.ZIP").write_bytes(make(record, seen))
+    (tmp_path / "run.JSON").write_bytes(to_json(seal(record, None)))
     written(record, **dict.fromkeys(run_file.METADATA))
-    for file in ("run.zip", "run.json", "run.yaml"):
+    for file in ("run.ZIP", "run.JSON", "run.yaml"):
         cli("repeat", file, "--dry-run").ok(record.run_id)
         assert not (tmp_path / "results").exists()
 
@@ -134,6 +135,7 @@ def test_flags_that_do_not_fit_the_run(cli, cache, written, tmp_path, fields, fl
     [
         ("none.yaml", None, "none.yaml cannot be read"),
         ("bad.json", "{}", "bad.json: not a record of this mlbench"),
+        ("bad.zip", "{}", "bad.zip is not a run file (.yaml), record (.json) or pack (.zip)"),
     ],
 )
 def test_files_that_describe_no_run(cli, tmp_path, name, content, message):

@@ -12,7 +12,7 @@ from mlbench.files import safe_name
 from mlbench.numbers import NUMBERS
 from mlbench.store import Store
 from mlbench.types import EpochLog, Predictions, Pretraining, StoreError
-from tests.store.made import edit, equal, kept, made_predictions, made_record
+from tests.store.made import edit, equal, kept, made_cost, made_predictions, made_record
 
 
 def test_what_was_written_is_read(store):
@@ -206,6 +206,13 @@ def test_predictions_that_do_not_fit_their_record_are_refused(store):
         with pytest.raises(StoreError, match=message):
             store.write(made_record(), predictions)
     assert not store.root.exists()
+
+
+def test_what_was_measured_elsewhere_or_otherwise_is_kept(store):
+    for other in ({}, {}, {"device": "H100"}, {"precision": "bf16"}, {"runtime": "onnxruntime"}):
+        store.write_cost(made_cost(made_record(), **other))
+    costs, errors = store.read_costs()
+    assert len(costs) == 4 and not errors
 
 
 def test_pruning_keeps_the_best_model_of_a_method_and_backbone_on_a_board(tmp_path):

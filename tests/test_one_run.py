@@ -11,6 +11,7 @@ import torch
 
 from mlbench import plan, suite
 from mlbench.engine import cost
+from mlbench.engine.checkpoint import load
 from mlbench.engine.distributed import World
 from mlbench.engine.model import MultiLabelModel
 from mlbench.engine.resume import FILES
@@ -40,6 +41,7 @@ def run_one(tmp_path, cache):
         track=None,
         short="",
         neighbours=0,
+        images=None,
         more=(),
         **settings,
     ):
@@ -57,7 +59,7 @@ def run_one(tmp_path, cache):
         assert not planned.refused, planned.refused[0].reason
         (spec,) = planned.missing
         given = spec, located, World(), progress or tiny.Quiet(), "", neighbours
-        record, predictions = finish(run(*given, short=short))
+        record, predictions = finish(run(*given, images=images, short=short))
         return record, predictions, located.results / "runs" / spec.run_id
 
     return call
@@ -103,11 +105,15 @@ def test_a_run_says_when_it_counts_labels_and_notes_what_is_unusual(run_one, mon
     monkeypatch.setattr(tiny.Quiet, "phase", lambda self, text: told.append(text))
     few = {"dataset_options": {"synthetic": {"train_images": 40, "test_images": 6, "size": 32}}}
     average = {"ema_decay": 0.99, "ema_warmup": False}
-    record, *_ = run_one(epochs=1, mixing={"name": "splicemix"}, more=few, **average)
+    mixing = {"name": "splicemix"}
+    record, _, folder = run_one(epochs=1, mixing=mixing, more=few, **average)
     assert told[:3] == ["data", "label context", "model"]
     assert "splicemix adds images to batches: a step costs 1.25 times as much" in record.notes[-3]
     assert "of 12 labels have no AP and are left out" in record.notes[-2]
     assert "96% of the moving average that was scored still are" in record.notes[-1]
+    info = load(folder / "checkpoint.safetensors").info
+    assert info.preprocessing.mean
+    assert (info.commit, info.pretraining) == (record.commit, record.pretraining)
 
 
 @pytest.fixture
@@ -137,6 +143,11 @@ def test_a_seed_draws_the_order_of_images_and_a_precision_is_that_of_training(ru
     assert not torch.equal(first, second) and torch.equal(second, third)
     assert records[1].epochs[0].loss != records[2].epochs[0].loss
     assert records[2].efficiency.precision == "bf16"
+
+
+def test_a_rehearsal_trains_on_a_few_images_though_all_have_some_label(run_one):
+    record, *_ = run_one(images=2, epochs=1, freeze_bn=True)
+    assert (record.status, record.train_images, record.test_images) == ("ok", 2, 2)
 
 
 def starved(*_, **__):

@@ -34,7 +34,8 @@ def test_a_manifest_runs_without_missing_pictures_if_asked_to(cli, here, tmp_pat
 def test_an_incomplete_split_has_a_board_of_its_own(cli, here, tmp_path, store):
     source = table(tmp_path / "photos")
     run = ["run", *TINY, "--datasets", f"manifest:{source}"]
-    cli(*run, *ALLOW).ok()
+    ended = cli(*run, *ALLOW).ok()
+    assert f"mlbenchdatalookmanifest:{source}" in "".join((ended.out + ended.err).split())
     assert "Nothing is missing" in cli(*run).out, "complete data needs no flag"
     assert "gap" in cli("leaderboard", "--dataset", "photos").out
     (tmp_path / "photos" / "images" / "04.png").write_text("this is text")

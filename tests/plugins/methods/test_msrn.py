@@ -19,7 +19,7 @@ def plain(x_BDHW, labels_CD):
     return ((x_B1DN * labels_CD[..., None]).softmax(-1) * x_B1DN).sum(-1)
 
 
-def by_loops(head, maps):
+def by_loops(head, maps, ceil_mode=True):
     labels = head.branch.fc_label(head.branch.words)
     for layer in head.branch.label_embed:
         labels = attend(layer, labels, head.branch.edges)
@@ -31,7 +31,7 @@ def by_loops(head, maps):
     scales = []
     for i, (x, project) in enumerate(zip(maps, head.project, strict=True)):
         buffered = head.buffer_convs[i](x) if i < 2 else x
-        p = project(torch.nn.functional.max_pool2d(buffered, 2, ceil_mode=True))
+        p = project(torch.nn.functional.max_pool2d(buffered, 2, ceil_mode=ceil_mode))
         scales.append(plain(p, torch.cat((labels, groups))))
     vectors = torch.cat(scales, -1).tanh()
     if hasattr(head.classifier, "fc1"):

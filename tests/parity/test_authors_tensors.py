@@ -1,17 +1,54 @@
-"""Imported heads on maps of odd size: the published pooling drops the last row and column."""
+"""The authors' tensors: their names, and imported heads on maps of odd size.
+
+What heads compute under these names is compared by ``tests/tools/weights/test_parity.py``.
+"""
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d
 
 from mlbench import registry
 from mlbench.contracts.made_up import known_context
 from mlbench.types import Level
-from mlbench_plugins.methods import msrn, ssgrl
+from mlbench_plugins.layers.decoder import decoder_from_authors
+from mlbench_plugins.methods import add_gcn, csra, graph_branch, ml_gcn, msrn, query2label, ssgrl
 from mlbench_tools.weights.conversion import convert, fill
 from mlbench_tools.weights.importing import released_settings
 from tests.parity import loops
-from tests.parity.fixtures import normal, ssgrl_shapes, uniform, weight
+from tests.parity.fixtures import normal, ssgrl_shapes, uniform, weight, weights
+
+FIXTURES = {
+    "addgcn_c6": add_gcn.from_authors,
+    "csra_h4_c6": csra.from_authors,
+    "gcnbranch_gcn_max_asl": graph_branch.from_authors,
+    "mldecoder_c26_g10": decoder_from_authors,
+    "mlgcn_c6": ml_gcn.from_authors,
+    "msrn_c6": msrn.from_authors,
+    "q2l_c6_e1d2": query2label.from_authors,
+    "ssgrl_c5_d32": ssgrl.from_authors,
+}
+PREFIXES = {"csra_h4_c6": "classifier.", "mldecoder_c26_g10": "head."}
+TRUNK = ("conv1", "layer1.0.conv1", "features.0", "resnet_101.layer1.0.conv1", "body.conv1.0")
+
+
+@pytest.mark.parametrize("fixture", FIXTURES)
+def test_prefixes_and_the_trunk_do_not_matter(fixture):
+    convert, state = FIXTURES[fixture], weights(fixture)
+    expected = convert(state)
+    trunk = {f"{name}.weight": torch.zeros(1) for name in TRUNK} | {"backbone.1.pe": torch.ones(1)}
+    for prefix in ("module.", PREFIXES.get(fixture, ""), "module." + PREFIXES.get(fixture, "")):
+        found = convert({prefix + key: value for key, value in (state | trunk).items()})
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[key], expected[key]) for key in found)
+
+
+def test_heads_of_csra_stack_in_their_order():
+    authors = weights("csra_h4_c6")
+    state = csra.from_authors(dict(reversed(authors.items())))
+    for i, value in enumerate(authors.values()):
+        assert torch.equal(state["weight"][i], value[:, :, 0, 0])
+
 
 LABELS, WORDS = 5, 7
 SIZES = [(5, 5), (3, 4), (4, 7), (4, 4)]
@@ -43,10 +80,9 @@ def test_ssgrl(size):
     state = made(ssgrl_shapes(LABELS, channels, WORDS, joint=4, out=8))
     head = imported("ssgrl", ssgrl.RELEASED, state, [channels])
     x = normal("x", (2, channels, *size))
-    w = {key: value.numpy() for key, value in state.items()}
-    pooled = np.stack([loops.halved(image, np.mean) for image in x.numpy()])
-    expected = loops.ssgrl(w, pooled, head.words.vectors.numpy(), head.adjacency.numpy(), 3, False)
-    agree("ssgrl", head, (x,), expected, size)
+    pooled = avg_pool2d(x, 2)  # a last row or column without a partner is dropped
+    expected = loops.ssgrl(state, pooled, head.words.vectors, head.adjacency, 3, False)
+    agree(head, (x,), expected, size)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -67,18 +103,15 @@ def test_msrn(size):
     head = imported("msrn", msrn.RELEASED, state, channels)
     scales = ((4, channels[0]), (2, channels[1]), (1, channels[2]))
     maps = [normal(f"x{c}", (2, c, size[0] * s - (s > 1), size[1] * s)) for s, c in scales]
-    w = {key: value.numpy() for key, value in state.items()}
-    expected = loops.msrn(
-        w, [x.numpy() for x in maps], head.branch.words.numpy(), head.branch.edges.numpy()
-    )
-    agree("msrn", head, tuple(maps), expected, size)
+    expected = loops.msrn(state, maps, head.branch.words, head.branch.edges)
+    agree(head, tuple(maps), expected, size)
 
 
-def agree(method, head, features, expected, size):
-    largest = np.abs(expected).max()
+def agree(head, features, expected, size):
+    largest = expected.abs().max().item()
     with torch.no_grad():
-        found = head(features).logits.numpy()
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * largest)
+        found = head(features).logits
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-9 * largest)
         if any(side % 2 for side in size):
             head.ceil_mode = True
-            assert np.abs(head(features).logits.numpy() - expected).max() > 1e-3 * largest
+            assert (head(features).logits - expected).abs().max() > 1e-3 * largest

@@ -148,7 +148,7 @@ def test_a_record_under_another_name_is_a_problem(store):
     for value in (10.0, 20.0):
         newest = store.write(made_record(value=value))
     [old] = store.root.glob("records/*/*/superseded/*.json")
-    old.rename(old.with_name(f"{old.stem}.x.json"))
+    old.rename(old.with_name(f"{old.stem.rpartition('.')[0]}.x.json"))
     newest.rename(newest.with_stem("0" * 16))
     assert store.records() == store.superseded() == [] and len(store.read_all()[1]) == 2
 

@@ -9,14 +9,18 @@ import pytest
 from mlbench import registry
 from mlbench.data.decode import MISSING
 from mlbench.data.noise import with_label_noise
-from mlbench.data.open import Subset, coverage, files, leave_out, open_splits
+from mlbench.data.open import Subset, as_trained_on, coverage, files, leave_out, open_splits
 from mlbench.data.stratify import list_digest, validation_keys
 from mlbench.types import (
     DataError,
     Dataset,
     DatasetCard,
+    Edition,
     Index,
+    KnownLabels,
     LabelNoise,
+    Places,
+    PluginError,
     SplitCard,
     SuiteError,
     digest,
@@ -94,6 +98,24 @@ def test_a_card_may_allow_shared_images_but_no_split_may_be_empty(opened):
     assert len(opened(Made(fault="key", shared_images="its makers score them")).test) == 4
     with pytest.raises(DataError, match="the train split of made is empty; restore its lists"):
         opened(Made(images=0))
+
+
+def test_files_are_not_compared_with_an_edition_that_publishes_none(opened, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    train, test = (Made().index(split) for split in ("train", "test"))
+    for file in (*train.files, *test.files):
+        file.touch()
+    edition = Edition(train_images=10, test_images=4, test_keys="", test="")
+    card = {"identities": {digest(train, test, NAMES): "made-1"}, "editions": {"made-1": edition}}
+    assert opened(Made(**card)).identity == "made-1"
+
+
+def test_counts_of_objects_have_the_shape_of_the_labels(opened):
+    made = Made()
+    made.objects = lambda keys: np.zeros((len(keys), 2))
+    splits = opened(made)
+    with pytest.raises(PluginError, match=r"made gives counts of objects of shape \(10, 2\), not"):
+        splits.objects(splits.train)
 
 
 @pytest.mark.parametrize("labels", [(), ("a", "a")])
@@ -219,3 +241,6 @@ def test_label_noise_spares_the_validation_part_and_says_one_name(opened):
     cut, whole = (with_label_noise(opened(validation=v), noise) for v in (True, False))
     assert cut.identity == whole.identity and cut.digest == whole.digest
     assert (cut.train.targets == -1).any() and not (cut.validation.targets == -1).any()
+    places = Places(results=Path("results"), cache=Path("cache"))
+    known = as_trained_on(opened(), noise, KnownLabels(share=0.25), places, incomplete=False)
+    assert known.identity == f"{whole.identity}-known-25", "files are not looked at"

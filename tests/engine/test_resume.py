@@ -93,10 +93,10 @@ def fit(folder, world=None, identity="this", at=0, disturb=None, **changes):
     training = tiny.training(
         everything(**changes), loss=Loss(at, disturb), world=world, precision="fp16", keeper=keeper
     )
-    source = Noisy(training.source.images)
-    training = replace(
-        training, source=source, evaluator=Evaluator(tiny.index(9), source, world, training.device)
-    )
+    source, index = Noisy(training.source.images), tiny.index(9)
+    index = replace(index, targets=1 - index.targets)  # so that the first epoch is the best
+    evaluator = Evaluator(index, source, world, training.device)
+    training = replace(training, source=source, evaluator=evaluator)
     models = [tiny.model(seed, Head) for seed in (0, 1)]
     torch.manual_seed(3 + world.rank)
     random.seed(3)

@@ -211,6 +211,9 @@ def test_sizes_and_times_have_units():
         assert suite.make_suite(made | {"cache_limit": size}).cache_limit == number
     for time, seconds in (("90s", 90), ("10m", 600), ("2h", 7200), (5, 5)):
         assert suite.make_suite(made | {"stall": time}).stall == seconds
+    for wrong in ("50 gigs", "-1", "GB", "1.2.3GB"):
+        with pytest.raises(SuiteError, match=r"cache_limit = .* a size is a number and a unit"):
+            suite.make_suite(made | {"cache_limit": wrong})
 
 
 def test_paths_and_words_of_a_file_are_relative_to_it(tmp_path, monkeypatch):
@@ -248,10 +251,8 @@ def test_a_file_may_name_settings_as_set_does(tmp_path):
     used, rate = spec.settings, spec.settings.optimizer
     assert (used.epochs, used.image_size, used.selection) == (4, 96, "validation")
     assert (rate.lr, rate.weight_decay, used.head_options["time_steps"]) == (0.5, 0, 2)
-    for text, said in (
-        ("epoch: 3", "did you mean epochs"),
-        ("3: 4", "option 3 in .*s.yaml; known"),
-    ):
+    wrong = {"epoch: 3": "did you mean epochs", "3: 4": "option 3 in .*s.yaml; known"}
+    for text, said in wrong.items():
         file.write_text(text)
         with pytest.raises(SuiteError, match=said):
             suite_file.read_suite(file)
@@ -282,12 +283,9 @@ def test_settings_may_vary_one_at_a_time():
 def test_a_run_id_names_what_changes_numbers_and_nothing_else():
     (spec,) = expand(plugins=("gap",))
     assert spec.run_id == spec.model_copy(update={"seed": 0}).run_id
-    changed = [
-        spec.model_copy(update={"seed": 1}),
-        spec.model_copy(update={"data": "other"}),
-        spec.model_copy(update={"track": "probe"}),
-        spec.model_copy(update={"settings": spec.settings.model_copy(update={"epochs": 9})}),
-    ]
+    others = {"seed": 1, "data": "other", "track": "probe"}
+    others["settings"] = spec.settings.model_copy(update={"epochs": 9})
+    changed = [spec.model_copy(update={name: other}) for name, other in others.items()]
     assert len({s.run_id for s in [spec, *changed]}) == 5
 
 

@@ -5,7 +5,6 @@ import os
 import pytest
 
 from mlbench.store import Store
-from mlbench.suite import make_suite
 
 
 @pytest.fixture
@@ -56,13 +55,3 @@ def test_the_cache_is_limited_listed_and_cleared(cli, probe, own):
     assert "deleted 2 items" in cli("cache", "features", "--clear").out and not maps(own)
     assert (own / "synthetic-2").exists()
     assert cli("cache", "--clear").code == 0 and "0 items" in cli("cache").out
-
-
-@pytest.mark.parametrize("text", ["50 gigs", "-1", "GB", "1.2.3GB"])
-def test_a_limit_that_is_no_size_says_how_one_is_written(cli, text):
-    cli("run", "--plugins", "gap", "--set", f"cache_limit={text}").failed("cache_limit")
-
-
-@pytest.mark.parametrize(("text", "size"), [("50GB", 50e9), ("1.5 GiB", 1.5 * 2**30), ("7", 7)])
-def test_sizes_have_decimal_and_binary_units(text, size):
-    assert make_suite({"plugins": ["gap"], "cache_limit": text}, "a test").cache_limit == size

@@ -76,13 +76,6 @@ def test_a_difference_counts_from_students_critical_value_on(images, paired):
         assert rank(rows, paired_by).wins == wins
 
 
-def test_predictions_that_do_not_give_the_score_are_not_used(store):
-    record = write(store, "a")
-    assert store.influence(record) is not None
-    other = record.scores.model_copy(update={"mAP": record.scores.mAP + 1})
-    assert store.influence(record.model_copy(update={"scores": other})) is None
-
-
 def test_the_noise_of_training_is_pooled_over_the_board(store):
     for seed, quality in enumerate((1.0, 2.0)):
         write(store, "unsteady", quality, noise=seed, spec={"seed": seed})

@@ -39,13 +39,7 @@ def made():
 def test_a_board_says_all_that_is_needed(made, render):
     text = render(made)
     for part in (
-        *(
-            "coco-mini, probe track",
-            "53.00",
-            "46.7\N{EN DASH}59.3",
-            "2 (sd 1.41)",
-            "39.4\N{EN DASH}62.6",
-        ),
+        *("coco-mini, probe track", "53.00", "46.7\u201359.3", "2 (sd 1.41)", "39.4\u201362.6"),
         *("the mean over the seeds", "sd 1.41 between seeds", "ratios to the bare backbone"),
         *("2.00", "11.5", "12.5", "AMD EPYC, 1 thread, fp32, eager", "224", "nan at step 7"),
         *("4 test images, 3 labels", "incomplete or unknown data"),
@@ -204,16 +198,12 @@ def test_csv_has_every_number_apart(made):
     assert next(reader.DictReader(io.StringIO(theirs)))["data_set"] == "coco-mini-re-scored"
 
 
-def test_files_are_the_same_bytes_when_made_again(made, tmp_path):
+def test_files_are_the_same_bytes_when_made_again_and_linked_by_the_index(made, tmp_path):
     first = {f.name: f.read_bytes() for f in write(made, tmp_path / "a")}
     assert first == {f.name: f.read_bytes() for f in write(made, tmp_path / "b")}
     assert set(first) == {
         *("coco-mini-probe.md", "coco-mini-probe.csv", "README.md"),
         *(f"coco-unknown-{'0' * 16}-probe.{end}" for end in ("md", "csv")),
     }
-
-
-def test_the_index_links_to_every_board(made, tmp_path):
-    write(made, tmp_path)
-    links = re.findall(r"\]\((.+?)\)", (tmp_path / "README.md").read_text())
-    assert len(links) == 2 and all((tmp_path / link).exists() for link in links)
+    links = re.findall(r"\]\((.+?)\)", first["README.md"].decode())
+    assert len(links) == 2 and set(links) < set(first)

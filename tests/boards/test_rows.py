@@ -47,10 +47,12 @@ def test_seeds_are_one_row_with_mean_and_sample_deviation():
     assert len(set(row.run_ids)) == 3
 
 
-def test_without_several_seeds_a_row_carries_the_bootstrap_interval():
+def test_one_seed_gives_a_row_its_bootstrap_interval_costs_and_command():
     scores = made_scores(50.0).model_copy(update={"mAP_low": 48.5, "mAP_high": 53.0})
     row = only([made_record(scores=scores)]).rows[0]
     assert (row.mAP, row.low, row.high, row.deviation, row.seeds) == (50, 48.5, 53, None, 1)
+    assert row.gmacs == pytest.approx(2.0) and row.gmacs_head == 0.2 and row.parameters == 11.5
+    assert row.commands[0].endswith("# commit 0123456789ab"), "of its first twelve digits"
 
 
 def test_intervals_count_images_and_the_training_noise_of_the_board_for_every_row():
@@ -117,11 +119,6 @@ def test_titles_tell_rows_apart_that_differ_in_size_or_epochs_and_variants_leave
         "gap, resnet18, bce",
     ]
     assert [row.variant for row in rows] == ["batch_size=32"] * 2 + ["batch_size=7", ""]
-
-
-def test_costs_are_of_the_whole_model():
-    row = only([made_record()]).rows[0]
-    assert row.gmacs == pytest.approx(2.0) and row.gmacs_head == 0.2 and row.parameters == 11.5
 
 
 def speeds(record, *costs):
@@ -222,8 +219,3 @@ def test_options_that_differ_by_loss_name_the_losses():
         for loss in ("asl", "bce", "focal")
     ]
     assert options_by_loss(specs) == ["gap: prior_bias=False (asl), prior_bias=True (bce, focal)"]
-
-
-def test_a_command_names_its_commit():
-    (row,) = only([made_record().model_copy(update={"commit": "2" * 40})]).rows
-    assert row.commands[0].endswith(f"# commit {12 * '2'}")

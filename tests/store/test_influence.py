@@ -9,14 +9,7 @@ from mlbench import evidence
 from mlbench.metrics.paired import derive_influence
 from mlbench.types import StoreError
 from tests.boards.scored import write
-from tests.store.made import (
-    NAMES,
-    kept,
-    made_predictions,
-    made_record,
-    made_scores,
-    with_arrays,
-)
+from tests.store.made import NAMES, kept, made_predictions, made_record, made_scores, with_arrays
 
 
 def same(one, other):

@@ -280,10 +280,9 @@ def _train_and_evaluate(
     with current.phase("evaluation"):
         predictions = test(state.evaluated())
     broken = predictions.logits[~np.isfinite(predictions.logits)]
-    selection = current.spec.settings.selection
     if len(broken) and state.step:
         raise DivergedError(state.step, float(broken[0]), "scores")
-    if state.best is not None and selection == "validation":
+    if state.best is not None and current.spec.settings.selection == "validation":
         predictions = replace(predictions, validation=state.best.predictions)
     found = current.world.ask_leader(lambda: _score_and_measure(current, state, predictions))
     selected = None if state.best is None else state.best.epoch

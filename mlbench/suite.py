@@ -206,7 +206,8 @@ def make_suite(
         suite = Suite.model_validate(_dataset_options(dict(fields)))
         refuse_truths(fields, suite)
     except ValidationError as error:
-        blamed = COMMAND_LINE if _is_invalid(flags or {}) else origin
+        of_file = Suite.__pydantic_validator__.isinstance_python(dict(flags or {}))
+        blamed = origin if of_file else COMMAND_LINE
         raise SuiteError(f"{blamed}: {describe_errors(error, Suite)}") from error
     every = ("methods", "datasets", "backbones", "losses")
     axes: dict[str, list[str]] = {axis: list(getattr(suite, axis)) for axis in every}
@@ -218,14 +219,6 @@ def make_suite(
     _check_label_axes(suite)
     _check_use(suite, flags or {})
     return suite
-
-
-def _is_invalid(fields: Mapping[str, Any]) -> bool:
-    try:
-        Suite.model_validate(dict(fields))
-    except ValidationError:
-        return True
-    return False
 
 
 def _dataset_options(fields: dict[str, Any]) -> dict[str, Any]:

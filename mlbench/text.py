@@ -140,8 +140,7 @@ def named_values(texts: Iterable[str], flag: str = "--option") -> dict[str, Any]
 
 
 _TEXTS = re.compile(r"[-+]?0[\d_]+$|\d+-|.*:|[-+]?[\d_]{640}")
-"""Begins 010, 2024-01-02 and 1:30, which YAML 1.1 takes for 8, a date and 90, and numbers of more
-digits than Python takes."""
+"""Begins 010, 2024-01-02, 1:30 (to YAML 1.1: 8, a date, 90) and more digits than Python takes."""
 
 
 @functools.cache

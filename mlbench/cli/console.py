@@ -149,7 +149,6 @@ def device_name(name: str, *, here: bool = True) -> str:
 
 def thread_count() -> int:
     """The default number of decoding threads: one for each processor that this process may use."""
-    there = (
-        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    )
-    return min(len(there), 16)
+    if hasattr(os, "sched_getaffinity"):
+        return min(len(os.sched_getaffinity(0)), 16)
+    return min(os.cpu_count() or 1, 16)

@@ -310,11 +310,9 @@ def device_groups(numbers: Sequence[int], size: int) -> list[tuple[str, ...]]:
         free, total = memory.get(name, (1, 1))
         if free < LEAST_FREE * total:
             full[name] = f"device {name} has only {free:,} of {total:,} MiB free"
-    for text in full.values():
-        log.warning("%s; it is left out", text)
-    free_names = [name for name in names if name not in full]
-    groups = [tuple(free_names[i : i + size]) for i in range(0, len(free_names), size)]
-    if groups := [group for group in groups if len(group) == size]:
+            log.warning("%s; it is left out", full[name])
+    left = [name for name in names if name not in full]
+    if groups := [tuple(left[i - size : i]) for i in range(size, len(left) + 1, size)]:
         return groups
     why = "; ".join(full.values()) or f"--devices names {len(names)}"
     raise SuiteError(f"a run needs {size} devices: {why}; name others with --devices")

@@ -26,11 +26,6 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
-def _check_time(text: str) -> str:
-    datetime.fromisoformat(text)
-    return text
-
-
 OLD_AVERAGE = 0.05
 """Weight of the state after the first step in a moving average above which a record notes it."""
 Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
@@ -40,7 +35,7 @@ Amount = Annotated[FiniteFloat, Field(ge=0)]
 Seed = Annotated[NonNegativeInt, Field(lt=2**63)]
 """Seed of a random number generator; torch accepts no larger ones."""
 Spread = Annotated[FiniteFloat, Field(gt=0)]
-Time = Annotated[str, AfterValidator(_check_time)]
+Time = Annotated[str, AfterValidator(lambda text: datetime.fromisoformat(text) and text)]
 """A date and time in ISO 8601."""
 
 

@@ -90,12 +90,10 @@ class _Unpickler(pickle.Unpickler):
         path = f"{today}.{name}"
         if path in _SETTINGS:
             return Opaque
-        if path in _TYPES:
-            return getattr(importlib.import_module(today), name)
-        if path in _FUNCTIONS:
-            function = getattr(importlib.import_module(today), name)
-            # A new wrapper each time, as a pickle can set attributes of what it finds.
-            return lambda *arguments: function(*arguments)
+        if path in _TYPES | _FUNCTIONS:
+            known = getattr(importlib.import_module(today), name)
+            # A new wrapper each time, as a pickle can set attributes of a function that it finds.
+            return known if path in _TYPES else lambda *arguments: known(*arguments)
         if path == "_codecs.encode":
             return lambda *arguments: _encode(*arguments)
         if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
@@ -140,12 +138,11 @@ def read(file: Path) -> Any:
 def _read(file: Path) -> Any:
     if file.suffix == ".safetensors":
         return load_file(file)
-    if file.suffix in (".npz", ".npy"):
-        found = np.load(file, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            return dict(found)
+    if file.suffix == ".npy":
+        return np.load(file, allow_pickle=False)
+    if file.suffix == ".npz":
+        with np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
     with file.open("rb") as stream:
         beginning = stream.read(len(_TORCH))
         if not beginning.startswith((_ZIP, _TORCH)):

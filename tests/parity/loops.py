@@ -6,7 +6,7 @@ from types import SimpleNamespace as Parts
 import torch
 from torch.nn.functional import conv2d, linear
 
-from tests.plugins.methods import test_csra, test_msrn, test_ssgrl
+from tests.plugins.methods import test_msrn, test_pooling, test_ssgrl
 
 
 def layer(w, name):
@@ -58,4 +58,4 @@ def csra(w, features, temperatures, lam):
     """Logits [B, C]; a temperature may be infinite."""
     heads = [w[f"multi_head.{i}.head.weight"][..., 0, 0] for i in range(len(temperatures))]
     head = Parts(weight=torch.stack(heads), temperatures=temperatures, lam=lam)
-    return test_csra.by_loops(head, features)
+    return test_pooling.by_loops(head, features)

@@ -23,6 +23,24 @@ def photo(file, seed):
     Image.fromarray(pixels).save(file, "JPEG")
 
 
+def instances(file, names, owners, categories):
+    """A json of instances.
+
+    Args:
+        names: files by image id, in the order of the json.
+        owners: image and category id of each annotation; every second one is of a crowd.
+        categories: names by category id, in the order of the json.
+    """
+    marks = [{"id": n, "image_id": i, "category_id": c} for n, (i, c) in enumerate(owners)]
+    content = {
+        "images": [{"id": i, "file_name": name} for i, name in names.items()],
+        "categories": [{"id": i, "name": name} for i, name in categories.items()],
+        "annotations": [{**mark, "iscrowd": mark["id"] % 2} for mark in marks],
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content))
+
+
 def voc_lists(folder, parts, states):
     """ImageSets/Main of these images by part.
 

@@ -178,13 +178,6 @@ def test_what_is_missing_is_named(tmp_path):
         opened(root).index("test")
 
 
-def test_splits_that_share_images_are_refused(tmp_path):
-    root = write(tmp_path)
-    (root / "annotations" / "instances_val2017.json").write_text(json.dumps(CONTENT))
-    with pytest.raises(DataError, match="3 images are in both splits, the first is '9'; take"):
-        opened(root).index("test")
-
-
 def by_pycocotools(file):
     """Category names and, by image id, the names in it, as the official tool reads them."""
     with contextlib.redirect_stdout(io.StringIO()):

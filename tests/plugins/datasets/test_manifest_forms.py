@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlbench.types import DataError
+from tests.plugins.datasets import miniature
 from tests.plugins.datasets.test_manifest import folder, labels_of, opened, pictures, sides
 
 __all__ = ["folder"]
@@ -165,23 +166,17 @@ def datumaro():
     return "set/annotations/default.json"
 
 
-def fiftyone():
-    pictures(Path("set/data"), ALL)
-    labels = {Path(i).stem: [NAMES.index(n) for n in found] for i, found in ALL.items()}
-    write("set/labels.json", {"classes": NAMES, "labels": {**labels, "unlabeled": None}})
-    return "set/labels.json"
+def fiftyone(objects=False):
+    def written(labels):
+        if not objects:
+            return [NAMES.index(name) for name in labels]
+        found = [{"_cls": "Classification", "label": name} for name in labels]
+        return {"_cls": "Classifications", "classifications": found}
 
-
-def fiftyone_objects():
     pictures(Path("set/data"), ALL)
-    labels = {
-        Path(image).stem: {
-            "_cls": "Classifications",
-            "classifications": [{"_cls": "Classification", "label": name} for name in found],
-        }
-        for image, found in ALL.items()
-    }
-    write("set/labels.json", {"classes": None, "labels": labels})
+    labels = {Path(image).stem: written(found) for image, found in ALL.items()}
+    rest = {} if objects else {"unlabeled": None}
+    write("set/labels.json", {"classes": None if objects else NAMES, "labels": labels | rest})
     return "set/labels.json"
 
 
@@ -191,19 +186,10 @@ def deep_object_reid():
 
 
 def coco():
-    write(
-        "instances.json",
-        {
-            "images": [{"id": i, "file_name": image} for i, image in enumerate(ALL)],
-            "categories": [{"id": i, "name": name} for i, name in enumerate(NAMES)][::-1],
-            "annotations": [
-                {"id": 10 * i + c, "image_id": i, "category_id": c, "segmentation": [[1.0]]}
-                for i, labels in enumerate(ALL.values())
-                for c in range(3)
-                if states(labels)[c]
-            ],
-        },
-    )
+    listed = enumerate(ALL.values())
+    owners = [(i, NAMES.index(name)) for i, labels in listed for name in labels]
+    categories = dict(reversed([*enumerate(NAMES)]))
+    miniature.instances(Path("instances.json"), dict(enumerate(ALL)), owners, categories)
     return "instances.json"
 
 
@@ -225,7 +211,7 @@ FORMS = SPLIT_FORMS | {
     "path 0 1 0": path_and_states,
     "datumaro": datumaro,
     "fiftyone": fiftyone,
-    "fiftyone objects": fiftyone_objects,
+    "fiftyone objects": lambda: fiftyone(objects=True),
     "deep-object-reid": deep_object_reid,
     "coco": coco,
 }

@@ -50,11 +50,14 @@ def test_large_losses_change_more_each_epoch_and_never_what_is_observed(scheme):
     counts = [int(mask.sum()) for mask in changed]
     assert counts == [min(-(-54 * e // 10), 30) for e in range(8)]  # 30 labels are unobserved
     assert all(not (mask & (targets >= 0)).any() for mask in changed)
+    assert loss._changed(10_000, LossContext(4, 8)) == 3000
 
 
-def test_a_share_that_would_be_all_labels_is_refused():
-    with pytest.raises(PluginError, match=r"give a delta below 5.26"):
-        evaluate_loss(made("large_loss", delta=6.0), LOGITS, UNKNOWN, LossContext(1, 20))
+@pytest.mark.parametrize(("delta", "epochs", "most"), [(6.0, 20, "5.26316"), (5.0, 21, "5")])
+def test_a_share_that_would_be_all_labels_is_refused(delta, epochs, most):
+    loss = made("large_loss", delta=delta)
+    with pytest.raises(PluginError, match=rf"give a delta below {most}$"):
+        evaluate_loss(loss, LOGITS, UNKNOWN, LossContext(1, epochs))
 
 
 def test_splc_takes_confident_labels_as_positives_from_its_epoch_on():
@@ -92,9 +95,3 @@ def test_a_mean_of_csl_is_over_the_labels_that_it_counts(mode):
     losses = (made("csl", mode=mode, reduction=r) for r in ("mean", "sum"))
     mean, total = (loss(LOGITS[:1, :5], targets) for loss in losses)
     torch.testing.assert_close(mean * 3, total)
-
-
-def test_large_losses_change_a_share_of_the_unobserved_labels():
-    assert made("large_loss", delta=10.0)._changed(10_000, LossContext(4, 8)) == 3000
-    with pytest.raises(PluginError):
-        made("large_loss", delta=5.0)._changed(100, LossContext(1, 21))

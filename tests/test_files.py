@@ -11,7 +11,7 @@ import pytest
 from mlbench.files import ABANDONED, atomic_write, read_checked, sweep, write_checked
 
 
-def test_a_file_appears_when_it_is_complete(tmp_path):
+def test_a_file_appears_when_it_is_complete(tmp_path, monkeypatch):
     file = tmp_path / "new" / "a.txt"
     with atomic_write(file) as part:
         part.write_text("first")
@@ -21,15 +21,13 @@ def test_a_file_appears_when_it_is_complete(tmp_path):
         1 / 0  # noqa: B018
     assert file.read_text() == "first" and list(file.parent.iterdir()) == [file]
 
-
-def test_a_failed_rename_leaves_nothing(tmp_path, monkeypatch):
     def full(self, target):
         raise OSError(errno.ENOSPC, "No space left on device", str(self))
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OSError, match="No space"), atomic_write(tmp_path / "a.txt") as part:
+    with pytest.raises(OSError, match="No space"), atomic_write(file.parent / "b.txt") as part:
         part.write_text("whole")
-    assert not list(tmp_path.iterdir())
+    assert list(file.parent.iterdir()) == [file], "a failed rename leaves nothing"
 
 
 def test_a_checked_file_is_read_whole_or_not_at_all(tmp_path, caplog):

@@ -8,17 +8,9 @@ HEADS = "[mlbench.heads]\n"
 
 def test_builtins_are_found_and_loaded():
     plugin = registry.find("head", "gap")
-    assert (plugin.distribution, plugin.value) == (
-        "mlbench-mlic",
-        "mlbench_plugins.methods.pooling:GAP",
-    )
-    assert plugin.load().__name__ == "GAP"
+    assert plugin.distribution == "mlbench-mlic" and plugin.load().__name__ == "GAP"
+    assert plugin.value == "mlbench_plugins.methods.pooling:GAP"
     assert registry.kinds_of("ssgrl") == ["head", "recipe"]
-
-
-def test_an_unknown_name_suggests_the_nearest():
-    with pytest.raises(PluginError, match=r"unknown head 'ssgr'; did you mean ssgrl"):
-        registry.find("head", "ssgr")
 
 
 def test_a_file_in_place_of_the_plugin_that_reads_it(tmp_path):
@@ -99,8 +91,7 @@ def test_a_broken_plugin_stops_only_what_needs_it(install, cli):
     install("acme", "import does_not_exist", HEADS + "acme = acme:Head")
     listed = {row["name"]: row["problem"] for row in cli("list", "--json").json}
     assert "does_not_exist" in listed["acme"] and listed["ssgrl"] is None
-    ended = cli("run", "--plugins", "acme", "--dry-run")
-    assert ended.code == 2 and "does_not_exist" in ended.out + ended.err
+    cli("run", "--plugins", "acme", "--dry-run").failed("does_not_exist")
 
 
 def test_an_entry_point_that_nobody_can_name_is_said_to_be(install, cli):

@@ -21,8 +21,7 @@ def test_every_committed_run_is_written_without_loss(records):
     for record in records:
         run = run_file.from_yaml(run_file.to_yaml(record))
         assert run == run_file.from_record(record)
-        assert run.run_id == record.run_id
-        assert run.run_id == run.spec.run_id
+        assert run.run_id == record.run_id == run.spec.run_id
 
 
 def test_a_name_that_yaml_has_a_meaning_for_stays_a_name():

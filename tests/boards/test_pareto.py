@@ -44,12 +44,9 @@ def test_a_front_for_every_cost_and_place():
         row("wasteful", 40, 10.0, 10_000_000, 60.0),
         row("elsewhere", 45, 5.0, 5_000_000, 1.0, device="another processor"),
     )
-    assert {(front.cost, front.where.partition(",")[0]) for front in fronts(rows)} == {
-        ("GMACs", ""),
-        ("parameters", ""),
-        ("latency", "AMD EPYC"),
-        ("latency", "another processor"),
-    }
+    found = {(front.cost, front.where.partition(",")[0]) for front in fronts(rows)}
+    latencies = {("latency", device) for device in ("AMD EPYC", "another processor")}
+    assert found == {("GMACs", ""), ("parameters", "")} | latencies
     assert dict(zip((r.method for r in rows), marks(rows), strict=True)) == {
         "large": "GMACs, params, latency (1)",
         "small": "GMACs, params, latency (1)",

@@ -22,11 +22,6 @@ def small(suite):
     )
 
 
-def the_record(store):
-    (record,) = store.records()
-    return record
-
-
 def mean_ap(predictions):
     return 100 * np.nanmean(average_precision(predictions.logits, predictions.targets))
 
@@ -34,7 +29,7 @@ def mean_ap(predictions):
 @pytest.mark.parametrize("track", ["controlled", "probe"])
 def test_the_best_epoch_on_held_out_images_is_scored(cli, small, store, track):
     ended = cli("run", "--suite", small, "--set", "selection=validation", "--track", track).ok()
-    record = the_record(store)
+    (record,) = store.records()
     curve = [entry.mAP for entry in record.epochs]
     assert record.selected_epoch == 1 + int(np.argmax(curve)) and f"mAP {curve[0]:.2f}" in ended.err
     assert record.train_images + record.validation_images == 120
@@ -68,7 +63,7 @@ def test_two_processes_choose_the_same_epoch(cli, small, tmp_path):
     cli("run", *arguments, "--results", tmp_path / "one").ok()
     cli("run", *arguments, "--gpus", 2, "--results", tmp_path / "two").ok()
     one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
-    record, other = the_record(one), the_record(two)
+    (record,), (other,) = one.records(), two.records()
     assert other.spec == record.spec.model_copy(update={"processes": 2})
     assert other.selected_epoch == record.selected_epoch
     curves = [[entry.mAP for entry in r.epochs] for r in (record, other)]
@@ -83,7 +78,7 @@ def test_choosing_on_the_test_split_is_for_the_published_track_and_is_said(cli, 
     cli("run", "--suite", small, "--set", "selection=test").failed("--track published")
     arguments = ("--track", "published", "--weights", "none", "--set", "selection=test")
     cli("run", "--suite", small, *arguments).ok()
-    record = the_record(store)
+    (record,) = store.records()
     assert record.scores.mAP == pytest.approx(max(entry.mAP for entry in record.epochs))
     assert record.train_images == 120 and record.validation_images == 0
     (note,) = [note for note in record.notes if "selected on the test split" in note]

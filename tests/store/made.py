@@ -86,8 +86,8 @@ def made_efficiency(device="AMD EPYC", **fields):
     return Efficiency(**{**values, **fields})
 
 
-def made_epoch(epoch, loss):
-    return EpochLog(epoch=epoch, loss=loss, lr=1e-3, seconds=1, images_per_second=10)
+def made_epoch(epoch, loss, **more):
+    return EpochLog(epoch=epoch, loss=loss, lr=1e-3, seconds=1, images_per_second=10, **more)
 
 
 def made_record(method="ssgrl", value=50.0, *, spec=None, settings=None, **fields):

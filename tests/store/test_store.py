@@ -11,8 +11,8 @@ from mlbench.evidence import seal
 from mlbench.files import safe_name
 from mlbench.numbers import NUMBERS
 from mlbench.store import Store
-from mlbench.types import EpochLog, Predictions, Pretraining, StoreError
-from tests.store.made import edit, equal, kept, made_cost, made_predictions, made_record
+from mlbench.types import Predictions, Pretraining, StoreError
+from tests.store.made import edit, equal, kept, made_cost, made_epoch, made_predictions, made_record
 
 
 def test_what_was_written_is_read(store):
@@ -42,8 +42,7 @@ def test_the_same_result_gives_the_same_bytes(tmp_path):
 
 
 def test_numbers_that_are_not_finite_are_read_back(store):
-    epoch = {"epoch": 1, "loss": 1.0, "lr": 0.1, "seconds": 1.0, "images_per_second": 1.0}
-    odd = EpochLog(**epoch, grad_norm=float("inf"), aux={"group": float("nan")})
+    odd = made_epoch(1, 1.0, grad_norm=float("inf"), aux={"group": float("nan")})
     file = store.write(made_record(status="diverged", scores=None, epochs=(odd,)))
     (found,) = store.records()
     assert found.epochs[0].grad_norm == float("inf") and np.isnan(found.epochs[0].aux["group"])

@@ -65,10 +65,9 @@ def test_the_noise_of_training_widens_the_interval(store):
 
 def test_runs_that_do_not_compare_are_refused(store):
     a = write(store, "a")
+    few = {"targets": labels()[:300], "spec": {"data": "e" * 16}}
     others = {
-        "scored on different images": write(
-            store, "b", targets=labels()[:300], spec={"data": "e" * 16}
-        ),
+        "scored on different images": write(store, "b", **few),
         "scored on different targets": write(store, "c", targets=labels(seed=1)),
         "scored on different labels": write(store, "d", label_names=("cat", "tv", "dog")),
     }
@@ -101,10 +100,9 @@ def test_runs_by_the_beginning_of_their_ids(cli, runs):
 
 def test_a_run_against_itself_is_equal_and_nothing_is_tested(cli, runs, store):
     write(store, "msrn", 2.0, noise=9, spec={"seed": 1})  # the noise of training is known
-    ended = cli("compare", runs["a"].run_id, runs["a"].run_id)
-    assert ended.code == 0 and "The predictions of A and B are equal" in ended.out
-    assert "[" not in ended.out
-    found = cli("compare", runs["a"].run_id, runs["a"].run_id, "--json").json
+    same = ("compare", runs["a"].run_id, runs["a"].run_id)
+    assert "[" not in cli(*same).ok("The predictions of A and B are equal").out
+    found = cli(*same, "--json").json
     assert found["equal"] and found["over_training"] is None
     found = cli("compare", runs["a"].run_id, runs["b"].run_id, "--json").json
     assert not found["equal"] and found["over_training"] is not None
@@ -124,8 +122,8 @@ def test_each_side_has_the_noise_of_its_own_board(cli, runs, store):
 
 
 def test_methods_of_one_board_and_json(cli, runs):
-    ended = cli("compare", "msrn", "msrn", "--track", "controlled", "--dataset", "coco")
-    assert ended.code == 0 and runs["elsewhere"].run_id in ended.out
+    asked = ("compare", "msrn", "msrn", "--track", "controlled", "--dataset", "coco")
+    cli(*asked).ok(runs["elsewhere"].run_id)
     found = cli("compare", "msrn", runs["asl"].run_id, "--json", "--resamples", 200).ok().json
     assert found["first"]["run_ids"] == [runs["a"].run_id] and found["resamples"] == 200
     assert ["loss", "bce", "asl"] in found["settings"]

@@ -24,7 +24,9 @@ def matrix(effect, seeds=(0,), skip=()):
 
 
 def parts(records):
+    """Name -> part of the variance, and words; the shares of all parts add up."""
     (found,) = analyse(records)
+    assert sum(part.share or 0 for part in found.parts) == pytest.approx(100)
     return {part.name: part for part in found.parts}, found.words
 
 
@@ -48,7 +50,6 @@ def test_a_balanced_matrix_is_the_analysis_of_variance():
     within = scores.reshape(12, 3).var(axis=1, ddof=1).mean() ** 0.5
     assert found["seed"].deviation == pytest.approx(within)
     assert found["backbone"].p < 1e-6 < 0.01 < found["loss"].p
-    assert sum(part.share or 0 for part in found.values()) == pytest.approx(100)
 
 
 def test_shares_of_an_unbalanced_matrix_add_up():
@@ -59,7 +60,6 @@ def test_shares_of_an_unbalanced_matrix_add_up():
         skip={("small", "gap", "bce"), ("large", "gmp", "asl"), ("large", "csra", "bce")},
     )
     found, _ = parts(records)
-    assert sum(part.share or 0 for part in found.values()) == pytest.approx(100)
     assert abs(found["together"].share) > 0.01
 
 
@@ -76,7 +76,6 @@ def test_a_negative_part_is_explained_and_has_no_points():
     assert found["together"].share < -5 and found["together"].deviation is None
     [said] = [word for word in words if word.startswith("together: ")]
     assert f"{found['together'].share:.1f} %" in said and "hides another" in said
-    assert sum(part.share or 0 for part in found.values()) == pytest.approx(100)
 
 
 def test_a_factor_that_changes_only_with_another_is_not_given_a_share():

@@ -86,17 +86,3 @@ def test_a_damaged_measurement_is_named_and_hides_no_other(cli, tmp_path, damage
     done = cli("leaderboard")
     assert done.code == 0 and str(bad.name) in done.err.replace("\n", "")
     assert "12.5" in done.out and good.exists()
-
-
-WRONG = {
-    "runtime": (("--runtime", "eagre"), "unknown runtime 'eagre'; did you mean eager"),
-    "no CUDA": (("--runtime", "cuda-graph"), "cuda-graph needs CUDA"),
-    "nothing": ((), "no record in results has a model to measure"),
-    "results": (("--plugins", "gap", "--results", "/dev/null"), "/dev/null cannot be written (Not"),
-    "loss": (("--plugins", "gap,asl"), "asl costs nothing at inference"),
-}
-
-
-@pytest.mark.parametrize(("flags", "error"), WRONG.values(), ids=WRONG)
-def test_wrong_requests_are_named(cli, flags, error):
-    cli("measure", *flags, "--device", "cpu").failed(error)

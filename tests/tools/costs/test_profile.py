@@ -96,14 +96,19 @@ def test_a_head_that_cannot_serve_a_case_is_refused_alone(cli):
 
 
 WRONG = {
-    "plugin": (("--plugins", "ssgrll"), "unknown plugin 'ssgrll'; did you mean ssgrl"),
-    "backbone": (("--plugins", "gap", "--backbones", "resnet1"), "unknown backbone 'resnet1'"),
-    "size": (("--plugins", "gap,timm:test_vit", "--image-size", "7"), "takes no images of 7"),
-    "loss": (("--plugins", "gap,asl"), "asl costs nothing at inference"),
-    "classes": (("--plugins", "gap", "--classes", "20,many"), "--classes 20,many: give numbers"),
+    "profile --plugins ssgrll": "unknown plugin 'ssgrll'; did you mean ssgrl",
+    "profile --plugins gap --backbones resnet1": "unknown backbone 'resnet1'",
+    "profile --plugins gap,timm:test_vit --image-size 7": "takes no images of 7",
+    "profile --plugins gap,asl": "asl costs nothing at inference",
+    "profile --plugins gap --classes 20,many": "--classes 20,many: give numbers",
+    "measure --device cpu --runtime eagre": "unknown runtime 'eagre'; did you mean eager",
+    "measure --device cpu --runtime cuda-graph": "cuda-graph needs CUDA",
+    "measure --device cpu": "no record in results has a model to measure",
+    "measure --device cpu --plugins gap --results /dev/null": "/dev/null cannot be written (Not",
+    "measure --device cpu --plugins gap,asl": "asl costs nothing at inference",
 }
 
 
-@pytest.mark.parametrize(("flags", "error"), WRONG.values(), ids=WRONG)
-def test_wrong_flags_are_named(cli, flags, error):
-    cli("profile", *flags).failed(error)
+@pytest.mark.parametrize("command", WRONG)
+def test_wrong_flags_are_named(cli, command):
+    cli(*command.split()).failed(WRONG[command])

@@ -1,4 +1,4 @@
-"""Runs on a Ray cluster; the slow tests start one of three nodes on this machine."""
+"""Runs on a Ray cluster of three nodes on this machine (slow); what no engine can start."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from mlbench.executors import Options, make_jobs
 from mlbench.executors.run_status import overview
 from mlbench.store import Store
 from mlbench.types import Places, SuiteError
-from mlbench_tools.engines import on_ray
+from mlbench_tools.engines import on_ray, on_slurm
 from tests.engine import tiny
 from tests.executors.test_local import descendants, until
 from tests.store.made import made_record
@@ -19,19 +19,21 @@ from tests.tools.engines.conftest import start
 
 
 @pytest.mark.parametrize(
-    ("options", "processes", "said"),
+    ("engine", "options", "processes", "said"),
     [
-        ({}, 1, r"pip install 'mlbench-mlic\[ray\]'"),
-        ({"adress": "auto"}, 1, "adress.*Ray's are address, cpus, nodes, retries"),
-        ({"nodes": 2}, 3, "3 processes on 2 nodes cannot be shared out"),
+        (on_ray, {}, 1, r"pip install 'mlbench-mlic\[ray\]'"),
+        (on_ray, {"adress": "auto"}, 1, "adress.*Ray's are address, cpus, nodes, retries"),
+        (on_ray, {"nodes": 2}, 3, "3 processes on 2 nodes cannot be shared out"),
+        (on_slurm, {}, 1, r"pip install 'mlbench-mlic\[slurm\]'"),
     ],
 )
-def test_what_cannot_start_says_how_it_can(tmp_path, monkeypatch, options, processes, said):
-    monkeypatch.setitem(sys.modules, "ray", None)
+def test_what_cannot_start_says_how_it_can(tmp_path, monkeypatch, engine, options, processes, said):
+    for library in ("ray", "submitit"):
+        monkeypatch.setitem(sys.modules, library, None)
     places = Places(results=tmp_path, cache=tmp_path)
     jobs = make_jobs([made_record("gap", spec={"processes": processes}).spec], places, "")
     with pytest.raises(SuiteError, match=said):
-        on_ray.execute(jobs, Options(more=options), tiny.Quiet())
+        engine.execute(jobs, Options(more=options), tiny.Quiet())
 
 
 @pytest.fixture

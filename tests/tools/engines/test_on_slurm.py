@@ -4,7 +4,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from types import SimpleNamespace
 
@@ -12,13 +11,12 @@ import pytest
 import torch
 
 from mlbench.cli.planning import places_of, usual_precision
-from mlbench.executors import Options, make_jobs
+from mlbench.executors import make_jobs
 from mlbench.store import Store
 from mlbench.suite import Suite
 from mlbench.types import Places, SuiteError
 from mlbench_tools.engines import on_slurm
 from mlbench_tools.engines.remote import with_workers
-from tests.engine import tiny
 from tests.executors.test_local import until
 from tests.store.made import made_record
 from tests.tools.engines.conftest import start
@@ -51,13 +49,6 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs=2
 PartitionName=low Nodes={host} Default=YES PriorityTier=1 GraceTime=10
 PartitionName=high Nodes={host} PriorityTier=10 PreemptMode=OFF
 """
-
-
-def test_without_submitit_the_error_says_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "submitit", None)
-    jobs = make_jobs([made_record("gap").spec], Places(results=tmp_path, cache=tmp_path), "")
-    with pytest.raises(SuiteError, match=r"pip install 'mlbench-mlic\[slurm\]'"):
-        on_slurm.execute(jobs, Options(), tiny.Quiet())
 
 
 def test_a_machine_without_a_gpu_plans_runs_for_those_that_have_one(cli, monkeypatch):

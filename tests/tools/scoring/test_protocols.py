@@ -195,9 +195,7 @@ def test_only_protocols_that_may_differ_are_listed():
     assert "hamming+difficult-negative" in names and "hamming+absent-zero" not in names
     assert not any(name.startswith("canonical+") for name in names)
     assert len(names) == len(set(names))
-
-
-def test_absent_classes_are_not_treated_where_a_difficult_entry_makes_them_present():
+    # Absent classes are not treated where a difficult entry makes them present.
     names = names_for(np.array([[1, 0], [0, -1]], np.int8))
     assert "ap+difficult-negative+absent-zero" in names and "ap+absent-refused" in names
     assert "ap+difficult-positive" in names

@@ -16,9 +16,9 @@ from mlbench.numbers import numbers_of
 from mlbench.registry import recorded_as
 from mlbench.store import Store
 from mlbench.tracks import settle
-from mlbench.types import EpochLog, Predictions, RunSpec
+from mlbench.types import Predictions, RunSpec
 from mlbench_tools.submit import pack_file
-from tests.store.made import made_efficiency, made_record
+from tests.store.made import made_efficiency, made_epoch, made_record
 
 RESULTS = Path(__file__).parents[3] / "results"
 
@@ -57,10 +57,7 @@ def made(cache, settings=None, **fields):
     seen = guessed(splits.validation, 1) if chosen else None
     predictions = replace(guessed(splits.test, 0), validation=seen)
     best = None if seen is None else score(seen.logits, seen.targets, resamples=1)[0].mAP
-    log = [
-        EpochLog(epoch=i, loss=1, lr=0.1, seconds=1, images_per_second=1, mAP=best)
-        for i in range(1, settled.epochs + 1)
-    ]
+    log = [made_epoch(i, 1, mAP=best) for i in range(1, settled.epochs + 1)]
     plugins = {"backbone resnet18", "head gap", "loss bce", "dataset synthetic"}
     record = made_record(
         spec={"data": spec.data},
@@ -83,8 +80,7 @@ def made(cache, settings=None, **fields):
             gmacs_head=512e-9 * len(splits.names),
         ),
     )
-    record = record.model_copy(update={"spec": spec, "run_id": spec.run_id})
-    return scored(record, predictions), predictions
+    return scored(record, predictions, spec=spec, run_id=spec.run_id), predictions
 
 
 def make(record, predictions):

@@ -61,30 +61,24 @@ def test_committed_records_are_clean(edition, method, tmp_path, cli):
 
 
 # ------------------------------------------------------------------------------------- tampering
-def edited(**fields):
-    """Other fields of the record."""
-    return lambda record, seen: (record.model_copy(update=fields), seen)
+def edited(part=None, **fields):
+    """Other fields of the record, or of its scores or costs."""
+
+    def change(record, seen):
+        made = {part: getattr(record, part).model_copy(update=fields)} if part else fields
+        return record.model_copy(update=made), seen
+
+    return change
 
 
-def edited_part(part, **fields):
-    """Other fields of the record's scores or costs."""
-    return lambda record, seen: (
-        record.model_copy(update={part: getattr(record, part).model_copy(update=fields)}),
-        seen,
-    )
-
-
-def other_spec(**fields):
+def respecified(settings=(), **fields):
     """Another spec, with its run id."""
-    return lambda record, seen: (named(record, **fields), seen)
 
+    def change(record, seen):
+        made = record.spec.settings.model_dump() | dict(settings)
+        return named(record, settings=made, **fields), seen
 
-def other_settings(**fields):
-    """Other settings, with their run id."""
-    return lambda record, seen: (
-        named(record, settings={**record.spec.settings.model_dump(), **fields}),
-        seen,
-    )
+    return change
 
 
 def fewer_images(record, seen):
@@ -111,35 +105,35 @@ def reversed_labels(record, seen):
 
 TAMPERED = {
     "run id": (edited(run_id="0" * 16), {"run id"}, "of the record is not that of the settings"),
-    "digest": (other_spec(data="0" * 16), {"data"}, "digest .* is not that of voc2007-mini"),
+    "digest": (respecified(data="0" * 16), {"data"}, "digest .* is not that of voc2007-mini"),
     "edition": (edited(identity="voc2007"), {"data"}, "edition .* voc2007-mini voc2007$"),
     "other images": (other_images, {"data"}, "images are not the test split of voc2007-mini"),
     "targets": (better_targets, {"data"}, "labels, their order or targets are not those"),
     "label order": (reversed_labels, {"data"}, "labels, their order or targets are not those"),
-    "score": (edited_part("scores", mAP=60.0), {"scores"}, "mAP is not what the predictions give"),
+    "score": (edited("scores", mAP=60.0), {"scores"}, "mAP is not what the predictions give"),
     "APs": (
         edited(average_precision=(99.0,) * 20),
         {"scores"},
         "precision of 20 labels .*aeroplane .* and 15 more aeroplane 99.0, ",
     ),
     "selected on test": (
-        other_settings(selection="test"),
+        respecified({"selection": "test"}),
         {"settings"},
         "track does not allow these settings .*chooses the epoch on the test split",
     ),
     "momentum": (
-        other_settings(optimizer={**PROBE["optimizer"], "momentum": 0.5}),
+        respecified({"optimizer": PROBE["optimizer"] | {"momentum": 0.5}}),
         {"settings"},
         r"optimizer\.momentum is not that of the probe track, which fixes it 0\.9 0\.5",
     ),
-    "method": (other_spec(method="msrn"), {"settings"}, "head is not that of .* msrn gap"),
+    "method": (respecified(method="msrn"), {"settings"}, "head is not that of .* msrn gap"),
     "parameters": (
-        edited_part("efficiency", parameters_backbone=1_000_000),
+        edited("efficiency", parameters_backbone=1_000_000),
         {"costs"},
         "parameters_backbone is not what \\w+ has \\d+ 1000000",
     ),
     "GMACs of the head": (
-        edited_part("efficiency", gmacs_head=1.0),
+        edited("efficiency", gmacs_head=1.0),
         {"costs"},
         "gmacs_head is not what gap with 20 labels takes 2.56e-05 1.0",
     ),
@@ -219,7 +213,7 @@ DATA = {
     "added": (other_images, "images are not the test split of"),
     "targets": (better_targets, "labels, their order or targets are not"),
     "label order": (reversed_labels, "labels, their order or targets are not"),
-    "digest": (other_spec(data="0" * 16), "the data set under --data is not the run's"),
+    "digest": (respecified(data="0" * 16), "the data set under --data is not the run's"),
 }
 
 
@@ -242,9 +236,8 @@ def warnings(report):
 
 
 def test_foreign_plugins_are_a_warning(voc, tmp_path):
-    record, predictions = voc
-    settings = {**record.spec.settings.model_dump(), "head": "theirs", "head_options": {}}
-    foreign = with_plugin(named(record, method="theirs", settings=settings), "head theirs", "p 2.0")
+    theirs, predictions = respecified({"head": "theirs", "head_options": {}}, method="theirs")(*voc)
+    foreign = with_plugin(theirs, "head theirs", "p 2.0")
     report = verified(tmp_path, make(foreign, predictions))
     text = warnings(report)
     assert "method 'theirs' is not installed here" in text
@@ -255,8 +248,8 @@ def test_foreign_plugins_are_a_warning(voc, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (other_settings(freeze_bn=True), "freeze_bn is not that of the probe track"),
-        (edited_part("efficiency", parameters_head=1000), "parameters_head is not .* 25620 here"),
+        (respecified({"freeze_bn": True}), "freeze_bn is not that of the probe track"),
+        (edited("efficiency", parameters_head=1000), "parameters_head is not .* 25620 here"),
     ],
 )
 def test_another_version_of_a_plugin_softens_findings(change, message, voc, tmp_path):
@@ -268,7 +261,7 @@ def test_another_version_of_a_plugin_softens_findings(change, message, voc, tmp_
 def test_a_head_with_label_vectors_of_a_file_may_have_another_size(tmp_path):
     record, predictions = committed("coco-mini", "ssgrl")
     assert record.spec.words.startswith("sha256:")
-    other, _ = edited_part("efficiency", parameters_head=1000)(record, predictions)
+    other, _ = edited("efficiency", parameters_head=1000)(record, predictions)
     text = warnings(verified(tmp_path, make(other, predictions)))
     assert "parameters_head is not what ssgrl with 80 labels has" in text
     usual = make(named(other, words="cooccurrence"), predictions)

@@ -56,12 +56,8 @@ def test_the_same_run_gives_the_same_bytes(run, monkeypatch):
     first = make(*run)
     monkeypatch.setattr("time.localtime", lambda *_: (2033, 5, 18, 3, 33, 20, 2, 138, 0))
     assert make(*run) == first
-    assert list(taken_apart(first)) == [
-        "manifest.json",
-        "record.json",
-        "recipe.yaml",
-        "predictions.npz",
-    ]
+    members = ["manifest.json", "record.json", "recipe.yaml", "predictions.npz"]
+    assert list(taken_apart(first)) == members
 
 
 def test_a_pack_of_an_older_version_is_read(run, tmp_path):

@@ -78,9 +78,8 @@ def test_mappings_are_tried_on_the_suites_own_part_and_seeds(cli, tmp_path, stor
     fast = ("--suite", "s.yaml", "--epochs", "1", "--image-size", "32", "--out", "tuned.yaml")
     done = cli("tune", *fast, *grid).ok()
     records = store.records()
-    assert (
-        len({(r.spec.settings.schedule.name, r.spec.settings.optimizer.lr) for r in records}) == 4
-    )
+    tried = [record.spec.settings for record in records]
+    assert len({(used.schedule.name, used.optimizer.lr) for used in tried}) == 4
     assert {(r.spec.seed, r.spec.holdout, r.spec.holdout_fold) for r in records} == {(1, 0.3, 1)}
     assert len(collect(records, ("optimizer.lr", "schedule"))) == 4
     assert done.out.count(" name: constant ") == done.out.count(" name: one_cycle ") == 2, done.out
@@ -111,9 +110,8 @@ def trial(method, lr, value, identity="voc-holdout-0.2", **fields):
 
 def test_the_best_is_the_mean_over_seeds_and_an_edge_is_remarked():
     names = ("optimizer.lr",)
-    found = collect(
-        [trial("gap", 1e-3, 50.0), trial("gap", 3e-3, 52.0), trial("gap", 1e-2, 51.0)], names
-    )
+    scores = {1e-3: 50.0, 3e-3: 52.0, 1e-2: 51.0}
+    found = collect([trial("gap", rate, score) for rate, score in scores.items()], names)
     assert [one.remark for one in found] == ["", "best", ""]
     found = collect([trial("gap", 1e-3, 50.0), trial("gap", 1e-2, 52.0)], names)
     assert winners(found)["gap"].settings == {"optimizer.lr": 1e-2}
@@ -142,13 +140,9 @@ def test_boards_say_which_images_and_which_rates(identity):
     held, other = (trial("gap", r, v, identity) for r, v in ((3e-3, 52.0), (1e-3, 50.0)))
     (board,) = tables([held, other])
     assert board.images == "validation image" and not board.untuned
-    rows = [
-        made_record(
-            "gap", settings={"optimizer": {"lr": lr}}, spec={"data": "e" * 16}, identity="voc"
-        )
-        for lr in (1e-3, 3e-3)
-    ]
-    named = made_record("msrn", recipe_rate=True, spec={"data": "e" * 16}, identity="voc")
+    voc = {"spec": {"data": "e" * 16}, "identity": "voc"}
+    rows = [made_record("gap", settings={"optimizer": {"lr": lr}}, **voc) for lr in (1e-3, 3e-3)]
+    named = made_record("msrn", recipe_rate=True, **voc)
     final = next(t for t in tables([held, other, *rows, named]) if t.identity == "voc")
     assert final.images == "test image"
     assert [title.split()[-1] for title in final.untuned] == ["optimizer.lr=0.001"]

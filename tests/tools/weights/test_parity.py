@@ -70,9 +70,8 @@ def test_a_difference_is_shown_and_ends_in_1(cli, tmp_path):
 
 def test_only_some(cli):
     for only, wanted in (("csra_h4_c6", ["csra_h4_c6"]), ("csra", ["csra_h1_c6", "csra_h4_c6"])):
-        done = cli("parity", GIVEN, "--only", only, "--json")
-        assert [one["name"] for one in done.json["fixtures"]] == wanted
-        assert done.code == 0
+        found = cli("parity", GIVEN, "--only", only, "--json").ok().json["fixtures"]
+        assert [one["name"] for one in found] == wanted
     cli("parity", GIVEN, "--only", "csar").failed("has no csar")
 
 

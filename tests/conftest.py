@@ -135,9 +135,8 @@ def install(monkeypatch, tmp_path):
         folder = tmp_path / f"site-{distribution}"
         metadata = folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
         metadata.mkdir(parents=True)
-        (metadata / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n"
-        )
+        about = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n"
+        (metadata / "METADATA").write_text(about)
         (metadata / "entry_points.txt").write_text(entry_points)
         module = folder / f"{distribution.replace('-', '_')}.py"
         module.write_text(source)

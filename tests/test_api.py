@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 import mlbench
+from mlbench.data.open import open_splits
 from mlbench.trained_model import find_pictures
 from mlbench.types import DataError, PluginError, SuiteError
 from mlbench_plugins.datasets.synthetic import NAMES
@@ -26,6 +27,7 @@ def model(trained):
 
 
 def test_a_matrix_is_a_table_and_runs_once(cache, tmp_path):
+    assert {"load", "run", "results", "TrainedModel"} <= set(dir(mlbench)) <= {*mlbench.__all__}
     folder = tmp_path / "results"
     table = mlbench.run(["gap"], results=folder, cache=cache, **FAST)
     assert table["method"].tolist() == ["gap"] and 0 < table["mAP"][0] <= 100
@@ -40,25 +42,19 @@ def test_a_matrix_is_a_table_and_runs_once(cache, tmp_path):
     assert mlbench.results(empty).columns.tolist() == everything.columns.tolist()
 
 
-def test_the_names_of_the_interface_are_listed():
-    assert {"load", "run", "results", "TrainedModel"} <= set(dir(mlbench)) <= {*mlbench.__all__}
-
-
 def test_what_cannot_run_is_an_error(tmp_path):
-    with pytest.raises(SuiteError, match=r"gap on .*: there is no no\.csv"):
-        mlbench.run("gap", "manifest:no.csv")
     with pytest.raises(PluginError, match="unknown plugin 'gapp'; did you mean gap"):
         mlbench.run(["gapp"])
     for fields, message in (
+        ({"plugins": "gap", "datasets": "manifest:no.csv"}, r"gap on .*: there is no no\.csv"),
+        ({"plugins": []}, "no method to run"),
         ({"datasets": None}, "datasets = None: Input should be a valid tuple; give a list$"),
         ({"results": 3}, "results = 3: "),
         ({"epoch": 1}, "unknown option 'epoch' of mlbench.run; did you mean epochs?"),
         ({"optimizer": {"rate": 1}}, "unknown option 'optimizer.rate'"),
     ):
         with pytest.raises(SuiteError, match=message):
-            mlbench.run(["gap"], **{"results": tmp_path, **fields})
-    with pytest.raises(SuiteError, match="no method to run"):
-        mlbench.run([], results=tmp_path)
+            mlbench.run(**{"plugins": ["gap"], "results": tmp_path, **fields})
     with pytest.raises(SuiteError, match="not a folder"):
         mlbench.results(tmp_path / "nowhere")
 
@@ -106,11 +102,8 @@ def test_the_precision_is_that_of_the_command_line(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr("mlbench.engine.model.unsupported", lambda *_: None)
     monkeypatch.setattr("mlbench.api.carry_out", stop)
-    for more, wanted in (
-        ({}, "bf16"),
-        ({"precision": "fp16"}, "fp16"),
-        ({"device": "cpu"}, "fp32"),
-    ):
+    asked = ({}, {"precision": "fp16"}, {"device": "cpu"})
+    for more, wanted in zip(asked, ("bf16", "fp16", "fp32"), strict=True):
         with pytest.raises(SuiteError, match=wanted):
             mlbench.run(["gap"], results=tmp_path, **more)
 
@@ -151,8 +144,6 @@ def test_logits_equal_those_of_evaluate(trained, model, tmp_path, cli, cache):
     """Bit for bit, from the files of the test split."""
     flags = ("--dataset", "synthetic", "--predictions", tmp_path / "p.npz", "--device", "cpu")
     cli("evaluate", trained, *flags).ok()
-    from mlbench.data.open import open_splits
-
     splits = open_splits("synthetic", FEW, None, cache)
     found = np.stack([one.logits for batch in model.batches(splits.test.files) for one in batch])
     with np.load(tmp_path / "p.npz") as kept:

@@ -16,6 +16,7 @@ import pytest
 from mlbench.cli import main, matrix, planning
 from mlbench.engine.distributed import World
 from mlbench.executors import fork_server, forking, local, worker
+from mlbench.registry import PLURALS, plugins
 
 ROOT = Path(__file__).parent.parent
 TOOLS = ROOT / "plugins" / "mlbench_tools"
@@ -105,9 +106,10 @@ def test_a_small_module_of_the_core_has_several_importers():
     assert not small, "merge each into the one that imports it"
 
 
-def test_one_name_means_one_thing():
+def test_one_name_means_one_thing_and_no_room_has_a_name_that_says_nothing():
     names = defaultdict(set)
     for file in SOURCES:
+        assert file.stem not in {"utils", "helpers", "common", "manager", "base"}, file
         names[f"module {module(file).rpartition('.')[2]}"].add(module(file))
         for node in ast.parse(file.read_text()).body:
             if isinstance(node, ast.ClassDef):
@@ -196,10 +198,9 @@ def test_tools_see_the_core_but_neither_plugins_nor_each_others_insides(file):
             assert f"{name}.".startswith((f"{folder}.", *SHARED)), f"{folder} imports {name}"
 
 
-def modules_of_plugins():
-    """Modules that hold a plugin, as dotted names."""
-    tables = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
-    return {value.partition(":")[0] for table in tables.values() for value in table.values()}
+ENTRY_POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+HOLD_A_PLUGIN = {v.partition(":")[0] for table in ENTRY_POINTS.values() for v in table.values()}
+"""Modules that hold a plugin, as dotted names."""
 
 
 @pytest.mark.parametrize("file", [f for f in SOURCES if "mlbench_plugins" in f.parts], ids=str)
@@ -211,12 +212,7 @@ def test_plugins_see_the_vocabulary_and_what_is_shared_but_never_each_other(file
             assert name.startswith(allowed), f"a plugin imports {name}"
         if name.startswith("mlbench_plugins."):
             assert name.startswith(("mlbench_plugins.layers.", folder)), f"a plugin imports {name}"
-            assert name.rpartition(".")[0] not in modules_of_plugins(), f"imports the plugin {name}"
-
-
-def test_no_room_has_a_name_that_says_nothing():
-    for file in SOURCES:
-        assert file.stem not in {"utils", "helpers", "common", "manager", "base"}, file
+            assert name.rpartition(".")[0] not in HOLD_A_PLUGIN, f"imports the plugin {name}"
 
 
 COMMAND = "from mlbench.cli import make_app; make_app({0})({0}, standalone_mode=False)"
@@ -244,13 +240,10 @@ def test_the_command_line_answers_without_torch_plugins_and_what_else_takes_long
 
 
 def test_every_entry_point_of_pyproject_is_installed():
-    from mlbench.registry import PLURALS, plugins
-
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
     named = {
         (kind, name, value)
         for kind, plural in PLURALS.items()
-        for name, value in wanted.get(f"mlbench.{plural}", {}).items()
+        for name, value in ENTRY_POINTS.get(f"mlbench.{plural}", {}).items()
     }
     installed = {
         (p.kind, p.name, p.value)

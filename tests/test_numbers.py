@@ -114,10 +114,8 @@ def head_value(plugin):
     torch.manual_seed(0)
     head = factory(PYRAMID, WIDE if plugin.name == "zero_shot" else LABELS, **options).double()
     trained = [p for p in head.parameters() if p.requires_grad]
-    inputs = (
-        features(PYRAMID, 3, 64, 96),
-        *((told,) if "known" in getattr(head, "needs", ()) else ()),
-    )
+    known = (told,) if "known" in getattr(head, "needs", ()) else ()
+    inputs = (features(PYRAMID, 3, 64, 96), *known)
     for _ in range(4):
         output = head(*inputs)
         loss = binary_cross_entropy_with_logits(output.logits, (told == 1).double())

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,9 @@ def mlbench(site, cli, monkeypatch):
     return cli
 
 
-def test_a_third_partys_head_is_listed_shown_checked_and_run(mlbench, apart, store):
+def test_a_third_partys_head_is_listed_shown_checked_and_run_and_its_command_too(
+    mlbench, apart, store
+):
     listed = apart("list", "--json").json
     rows = {row["kind"]: row for row in listed if row["distribution"] == "mlbench-max-mean"}
     names = {kind: (row["name"], row["problem"]) for kind, row in rows.items()}
@@ -46,9 +49,6 @@ def test_a_third_partys_head_is_listed_shown_checked_and_run(mlbench, apart, sto
     mlbench("run", "--plugins", "max_mean", *few).ok()
     (record,) = store.records()
     assert record.environment["plugins"]["head max_mean"] == "mlbench-max-mean 0.1.0"
-
-
-def test_a_third_partys_command_is_offered_and_run(mlbench):
     mlbench("--help").ok("max_mean_size")
     assert mlbench("max_mean_size", "10", "3").ok().out.strip() == "63"
 
@@ -57,8 +57,6 @@ def test_the_wheel_holds_both_packages_their_data_and_no_tests(tmp_path):
     pytest.importorskip("build")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", str(tmp_path)]
     subprocess.run([*command, str(ROOT)], check=True, capture_output=True)
-    import zipfile
-
     (wheel,) = tmp_path.glob("mlbench_mlic-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}

@@ -37,9 +37,8 @@ def expand(**fields):
 
 
 def test_names_of_any_kind_are_sorted_into_axes():
-    made = suite.make_suite(
-        {"plugins": ("ssgrl", "asl", "voc2007", "resnet50", "bce", "gap", "timm:x")}
-    )
+    names = ("ssgrl", "asl", "voc2007", "resnet50", "bce", "gap", "timm:x")
+    made = suite.make_suite({"plugins": names})
     assert made.methods == ("ssgrl", "gap") and made.losses == ("asl", "bce")
     assert made.datasets == ("voc2007",) and made.backbones == ("resnet50", "timm:x")
 
@@ -269,11 +268,8 @@ def test_a_grid_is_an_axis():
 
 
 def test_settings_may_vary_one_at_a_time():
-    specs = expand(
-        plugins=("gap", "ssgrl"),
-        seeds=(0, 1),
-        vary={"batch_size": (8, 16), "preprocessing.interpolation": ("bicubic",)},
-    )
+    vary = {"batch_size": (8, 16), "preprocessing.interpolation": ("bicubic",)}
+    specs = expand(plugins=("gap", "ssgrl"), seeds=(0, 1), vary=vary)
     base = specs[0].settings
     found = [(s.settings.batch_size, s.settings.preprocessing.interpolation) for s in specs]
     one = [(base.batch_size, "bilinear"), (8, "bilinear"), (16, "bilinear")]

@@ -15,12 +15,9 @@ def pair(suite):
 def test_a_dry_run_estimates_by_a_rehearsal_once_and_then_by_records(cli, pair, own, tmp_path):
     asked = ("run", "--suite", pair, "--track", "probe", "--dry-run")
     told = cli(*asked).out
-    assert re.search(
-        r"time of 2 of 2 missing runs, one after another: 0:0\d:\d\d \(.* to 0:0", told
-    )
-    assert re.search(r"memory of a run: \d{3,} MiB; disk: 3 MB of results, 0 MB of feat", told), (
-        told
-    )
+    time = r"time of 2 of 2 missing runs, one after another: 0:0\d:\d\d \(.* to 0:0"
+    room = r"memory of a run: \d{3,} MiB; disk: 3 MB of results, 0 MB of feat"
+    assert re.search(time, told) and re.search(room, told), told
     assert "2 rehearsals took" in told and "rough for 2 runs" in told
     assert not (tmp_path / "results").exists() and not list(own.glob(".rehearsal*"))
     assert "rehearsals took" not in cli(*asked).out

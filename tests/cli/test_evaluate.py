@@ -1,6 +1,8 @@
-"""``mlbench evaluate``: the scores of a checkpoint, and labels matched by name."""
+"""``mlbench evaluate`` scores a checkpoint, labels matched by name; ``rescore`` records it."""
 
 import json
+import re
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,15 +11,20 @@ import pytest
 import timm
 from safetensors.torch import save_file
 
+import mlbench
+from mlbench.boards.rows import tables
 from mlbench.data.open import open_splits
 from mlbench.engine.checkpoint import load
+from mlbench.engine.evaluation import Evaluator
+from mlbench.metrics.bootstrap import score
 from mlbench.store import Store
-from mlbench.types import Places, Settings
+from mlbench.types import NO_COSTS, Places, Settings
 from mlbench_plugins.datasets.synthetic import NAMES
 from mlbench_tools.scoring import evaluate
 from mlbench_tools.scoring.evaluate import complete_options
 from tests.engine import tiny
 from tests.store.made import made_record
+from tests.test_one_run import starved
 from tests.tools.weights.released import FEW, SHUFFLED, change, imported
 
 
@@ -127,3 +134,69 @@ def read(file):
     straight, foreign = (cli("evaluate", file, *flags).json for file in (ours, "model.acme"))
     assert foreign["scores"] == straight["scores"]
     assert "acme" in cli("list", "--kind", "format").out
+
+
+def test_it_writes_a_record_of_another_tier(cli, ours, tmp_path, store):
+    flags = ("--dataset", "synthetic", "--device", "cpu", "--results", tmp_path / "results")
+    assert "recorded in" in cli("rescore", ours, *flags).ok("mAP").err
+    (record,) = store.records()
+    assert record.tier == "re-scored" and record.run_id == record.spec.run_id
+    assert record.label_names == NAMES and record.test_images == 40
+    assert record.efficiency.gmacs_head > 0 and "rescore" in record.command
+    seen = store.predictions(record)
+    scores, precisions = score(seen.logits, seen.targets)
+    assert scores == record.scores
+    assert precisions == pytest.approx(record.average_precision, rel=1e-7)
+    (table,) = tables([record])
+    assert table.tier == "re-scored" and table.name.endswith("-re-scored-published")
+    cli("pack", record.run_id, "--out", "theirs.zip").ok()
+    cli("verify", "theirs.zip").ok("0 findings", "settings: its authors trained it")
+    assert mlbench.results(tmp_path / "results")["seconds"].isna().all()
+    cli("card", ours, "--out", "card").ok()
+    card = Path("card/README.md").read_text()
+    assert "trained by its authors on" in card and not re.search("epochs|mlbench thresholds", card)
+    cli("rescore", ours, *flags).ok()
+    assert len(store.records()) == 1, "the same weights are the same record"
+    weights = {name: value.clone() for name, value in load(ours).weights.items()}
+    next(iter(weights.values())).add_(1)
+    change(ours, weights)
+    cli("rescore", ours, *flags).ok()
+    assert len(store.records()) == 2, "other weights are another record"
+
+
+def test_the_record_started_before_the_images_were_scored(cli, ours, tmp_path, monkeypatch, store):
+    class Clock(datetime):
+        hour_now = 1
+
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(2026, 1, 31, cls.hour_now, tzinfo=tz)
+
+    def slow(*given, **options):
+        Clock.hour_now = 2
+        return predict(*given, **options)
+
+    predict = Evaluator.predict
+    monkeypatch.setattr(evaluate, "datetime", Clock)
+    monkeypatch.setattr(Evaluator, "predict", slow)
+    flags = ("--dataset", "synthetic", "--device", "cpu", "--results", tmp_path / "results")
+    cli("rescore", ours, *flags).ok()
+    (record,) = store.records()
+    assert record.started == "2026-01-31T01:00:00+00:00"
+
+
+def test_scores_are_kept_if_the_costs_do_not_fit_into_memory(cli, ours, monkeypatch, store):
+    monkeypatch.setattr("mlbench.engine.cost.peak_memory", starved)
+    cli("rescore", ours, "--dataset", "synthetic", "--device", "cpu").ok("mAP")
+    (record,) = store.records()
+    assert record.scores and record.efficiency is None and record.notes[-1] == NO_COSTS
+
+
+def test_a_checkpoint_of_a_run_is_refused(cli, ours, tmp_path):
+    change(ours, data="d" * 16)
+    flags = ("--dataset", "synthetic", "--results", tmp_path / "results")
+    done = cli("rescore", str(ours.parent)[:-1], *flags)  # as an id of a run, cut short
+    assert done.code == 2 and "which has a record" in done.err
+    change(ours, data="imported:" + "d" * 16, labels=tuple(SHUFFLED[:3]))
+    cli("rescore", ours, *flags).failed("only 3 of the labels")
+    assert not (tmp_path / "results").exists()

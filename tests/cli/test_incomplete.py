@@ -1,9 +1,12 @@
-"""Manifests whose pictures are missing or damaged, from the command line to the board."""
+"""Pictures and folders of a data set that are missing, damaged or not to be read."""
 
 import pytest
 
 from mlbench.boards.rows import tables
-from tests.cli.manifests import PICTURES, TINY, TRAIN, instances, table, yolo
+from tests.cli.manifests import PICTURES, TINY, TRAIN, draw, folders, instances, table, yolo
+from tests.permissions import locked
+from tests.plugins.datasets.miniature import vg500, voc2007
+from tests.plugins.datasets.test_coco import write as write_coco
 
 ALLOW = ("--set", "allow_missing=true")
 
@@ -54,20 +57,16 @@ def test_an_incomplete_split_has_a_board_of_its_own(cli, here, tmp_path, store):
     assert len(tables([whole, part])) == 2
 
 
-def test_a_manifest_without_any_picture_is_refused(cli, here, tmp_path):
-    source = table(tmp_path / "photos")
-    for file in source.parent.rglob("*.png"):
-        file.unlink()
-    ended = cli("run", *TINY, "--datasets", f"manifest:{source}", *ALLOW)
-    ended.failed("none of the images of its train split can be used")
-
-
-def test_verify_names_the_missing_pictures_of_a_manifest(cli, tmp_path):
+def test_verify_names_missing_pictures_and_a_manifest_without_any_is_refused(cli, here, tmp_path):
     source = table(tmp_path / "photos")
     (source.parent / "images" / "05.png").unlink()
     ended = cli("data", "verify", f"manifest:{source}", "--json").failed(code=1)
     assert [(one["key"], one["problem"]) for one in ended.json["bad"]] == [("05.png", "missing")]
     cli("data", "stats", f"manifest:{source}").ok()
+    for file in source.parent.rglob("*.png"):
+        file.unlink()
+    ended = cli("run", *TINY, "--datasets", f"manifest:{source}", *ALLOW)
+    ended.failed("none of the images of its train split can be used")
 
 
 def test_a_matrix_with_missing_runs_opens_its_data_once(cli, tmp_path):
@@ -82,5 +81,47 @@ def test_a_rehearsal_that_meets_a_damaged_picture_says_how_to_go_on_without_it(c
     source = table(tmp_path / "photos")
     (source.parent / "images" / "01.png").write_bytes(b"")
     run = ("run", *TINY, "--image-size", 40, "--datasets", f"manifest:{source}")
-    told = cli(*run, "--dry-run").out
+    told = " ".join(cli(*run, "--dry-run").out.split())
     assert "01.png: the file is empty" in told and "--set allow_missing=true" in told
+
+
+@pytest.mark.parametrize(
+    ("form", "lock"),
+    [
+        (table, "photos.csv"),
+        (table, "images"),
+        (instances, "coco.json"),
+        (folders, "train/a"),
+        (yolo, "."),
+        (yolo, "labels/train/01.txt"),
+        (yolo, "images/test"),
+    ],
+)
+def test_an_unreadable_manifest_is_named_with_the_remedy(cli, tmp_path, form, lock):
+    source = form(tmp_path / "set")
+    cli("data", "stats", f"manifest:{source}").ok()
+    with locked(tmp_path / "set" / lock):
+        ended = cli("data", "stats", f"manifest:{source}")
+    message = ended.err.replace("\n", " ")
+    assert ended.code == 2 and "Permission denied" in message and "give" in message, message
+    assert message.count(str(tmp_path / "set" / lock)) == 1 or lock == "."
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "lock"),
+    [
+        ("voc2007", voc2007, "ImageSets"),
+        ("vg500", vg500, "VG_100K"),
+        ("coco", write_coco, "annotations/instances_val2017.json"),
+        ("apparel", lambda root: draw(0, root / "red_shoes"), "red_shoes"),
+    ],
+)
+@pytest.mark.parametrize("command", ["stats", "look", "verify"])
+def test_an_unreadable_benchmark_is_named_once(cli, tmp_path, command, name, make, lock):
+    make(tmp_path / "set")
+    with locked(tmp_path / "set" / lock):
+        ended = cli("data", command, name, "--data", tmp_path / "set")
+    message = ended.err.replace("\n", " ")
+    assert ended.code == 2, message
+    assert "Permission denied" in message and "give this user the right to read" in message, message
+    assert message.count(str(tmp_path / "set" / lock)) == 1 and "unpack" not in message

@@ -49,9 +49,8 @@ def test_a_run_starts_from_a_model_of_ours(cli, unmeasured, start, first, tmp_pa
     for name in ("head.classifier.weight", "head.classifier.bias"):
         assert torch.allclose(after[name][to], before[name][source])
         rest = [i for i in range(len(NEW)) if i not in to]
-        assert len(after[name]) == len(NEW) and not torch.allclose(
-            after[name][rest], before[name][: len(rest)]
-        )
+        assert len(after[name]) == len(NEW)
+        assert not torch.allclose(after[name][rest], before[name][: len(rest)])
     (note,) = [note for note in record.notes if note.startswith("started from gap")]
     assert "2 tensors" in note and f"2 in the rows of {len(SHARED)} of {len(NEW)} labels" in note
     assert record.pretraining.data.startswith("random, then synthetic")
@@ -103,12 +102,8 @@ def test_every_head_takes_over_what_belongs_to_labels_of_equal_names(head):
     spec = RunSpec(method=head, dataset="synthetic", data="d", track="probe", settings=settings)
     torch.manual_seed(0)
     theirs, _ = build(settings, context(OLD), places)
-    info = ModelInfo(
-        spec=spec,
-        label_names=OLD,
-        preprocessing=theirs.preprocessing(Preprocessing()),
-        word_width=8,
-    )
+    inputs = theirs.preprocessing(Preprocessing())
+    info = ModelInfo(spec=spec, label_names=OLD, preprocessing=inputs, word_width=8)
     init = Checkpoint(theirs.state_dict(), info)
     model, _ = build(settings, context(NEW), places, init)
     fresh = {name: t.clone() for name, t in model.head.state_dict().items()}
@@ -143,7 +138,6 @@ def test_feature_maps_of_another_start_are_others(first):
     checkpoint = load(first / "checkpoint.safetensors")
     spec = checkpoint.info.spec
     model, _ = build(spec.settings, context(OLD), Places(results=".", cache="."), checkpoint)
-    plain, started = (
-        feature_identity(s, model) for s in (spec, spec.model_copy(update={"init": "sha256:ab"}))
-    )
+    other = spec.model_copy(update={"init": "sha256:ab"})
+    plain, started = (feature_identity(one, model) for one in (spec, other))
     assert plain["weights"] != started["weights"] and started["seed"] is None

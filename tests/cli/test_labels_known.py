@@ -1,4 +1,6 @@
-"""Label graphs, words, noise and options of data sets from the command line to the board."""
+"""Label graphs, words, noise, counts of instances and options of data sets, up to the board."""
+
+from functools import partial
 
 import numpy as np
 import pytest
@@ -40,21 +42,17 @@ def test_what_uses_no_words_is_planned_once(planned, small, tmp_path):
     assert len(lines) == 4 and sum("words=random" in line for line in lines) == 1
 
 
-def test_priors_are_no_graph(planned, suite):
+def test_priors_are_no_graph_and_a_suite_varies_the_graph_one_at_a_time(planned, suite):
     priors = suite({"head_options": {"prior_bias": True}, "loss": "weighted_bce"})
     assert len(planned("--suite", priors, "--set", "graph=cooccurrence,identity")) == 1
-
-
-def test_a_suite_varies_the_graph_one_at_a_time(planned, suite):
     vary = {"graph": ["identity", "random"], "words": ["random"], "epochs": [2]}
     assert len(planned("--suite", suite(vary=vary), "--plugins", "ssgrl")) == 5
 
 
 def test_ablations_stand_on_one_board_as_variants(cli, small, store):
-    ended = cli(
-        "run", "--suite", small, "--plugins", "ssgrl", "--set", "graph=random", "--words", "random"
-    ).ok()
-    assert "graph=random" in ended.out, "though no other row differs"
+    drawn = ("--set", "graph=random", "--words", "random")
+    ended = cli("run", "--suite", small, "--plugins", "ssgrl", *drawn)
+    ended.ok("graph=random")  # though no other row differs
     assert "graph=random" in ended.err, "the progress names the variant"
     (record,) = (r for r in store.records() if r.spec.method == "ssgrl")
     assert (record.spec.graph, record.spec.words) == ("random", "random")
@@ -95,22 +93,14 @@ def test_flags_add_to_the_noise_of_a_suite(planned, suite):
         ("0.4", 0.4),
         ("1e-3", 1e-3),
         ("2014", 2014),
-        ("true", True),
-        ("True", True),
-        ("null", None),
-        ("None", None),
+        *((text, True) for text in ("true", "True")),
+        *((text, None) for text in ("null", "None")),
         ("[a, b]", ["a", "b"]),
         ("(1, 2)", (1, 2)),
-        ("negative", "negative"),
         ("'1'", "1"),
-        ("a: b: c", "a: b: c"),
-        ("2014-01-02", "2014-01-02"),
-        ("010", "010"),
         ("[010, 1:30]", ["010", "1:30"]),
-        ("&a [*a]", "&a [*a]"),
-        ("9" * 5000, "9" * 5000),
-        ("", ""),
-        ("x=y", "x=y"),
+        *((text, text) for text in ("negative", "a: b: c", "2014-01-02", "010", "", "x=y")),
+        *((text, text) for text in ("&a [*a]", "9" * 5000)),
     ],
 )
 def test_values_are_what_suites_would_read(text, value):
@@ -136,3 +126,55 @@ def test_options_are_for_every_data_set_or_for_one():
     assert make_suite(apply_overrides(fields, ["labels=cat, dog"])).labels == ("cat", "dog")
     with pytest.raises(SuiteError, match="did you mean coco"):
         make_suite(apply_overrides(fields, ["dataset_options.coc.year=2014"]))
+
+
+HEAD = {"label_pooling": "avg", "hidden_dim": 8}
+
+
+@pytest.fixture
+def counting(suite):
+    """Write a suite of probe runs of the graph branch, one for each way of counting."""
+    return partial(
+        suite,
+        {"weights": "none", "batch_size": 64, "head_options": HEAD},
+        plugins=["graph_branch", "timm:test_resnet"],
+        track="probe",
+        grid={"head_options.counts": ["images", "objects"]},
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dataset", ["coco", "voc2007"])
+def test_both_ways_of_counting_run_on_real_pictures(cli, counting, real_data, store, dataset):
+    data = real_data / "coco-mini" if dataset == "coco" else real_data
+    cli("run", "--suite", counting(datasets=[dataset], dataset_options={}), "--data", data).ok()
+    records = {record.spec.settings.head_options["counts"]: record for record in store.records()}
+    assert {record.status for record in records.values()} == {"ok"}
+    assert records["images"].identity == records["objects"].identity == f"{dataset}-mini"
+    found = [store.predictions(records[counts]).logits for counts in ("images", "objects")]
+    # the json of coco-mini holds one object of a label an image
+    assert (found[0] == found[1]).all() == (dataset == "coco")
+
+
+def test_where_objects_are_not_known_only_these_runs_are_refused(cli, counting, store):
+    ended = cli("run", "--suite", counting())
+    assert "refused" in ended.err and "synthetic does not tell how many objects" in ended.err
+    assert "use counts 'images'" in ended.err
+    (record,) = store.records()
+    assert record.spec.settings.head_options["counts"] == "images"
+
+
+def test_missing_annotations_refuse_a_run_when_it_is_planned(
+    cli, counting, real_data, tmp_path, store
+):
+    whole = real_data / "VOCdevkit" / "VOC2007"
+    part = tmp_path / "data" / "VOC2007"
+    lists = part / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (part / "JPEGImages").symlink_to(whole / "JPEGImages")
+    for file in (whole / "ImageSets" / "Main").iterdir():
+        (lists / file.name).write_text("\n".join(file.read_text().splitlines()[:200]))
+    file = counting(datasets=["voc2007"], dataset_options={})
+    ended = cli("run", "--suite", file, "--data", tmp_path / "data")
+    assert "refused" in ended.err and "000005.xml is missing" in ended.err.replace("\n", "")
+    assert len(store.records()) == 1

@@ -1,4 +1,4 @@
-"""What a matrix says of itself while it runs."""
+"""What a matrix says of itself while it runs, and what its trackers hear."""
 
 import io
 import re
@@ -9,8 +9,9 @@ from rich.console import Console
 
 from mlbench.cli import progress
 from mlbench.executors import Outcome, fail, make_jobs
-from mlbench.types import Places
-from tests.store.made import made_record
+from mlbench.types import Places, Plan
+from mlbench_tools.trackers.tensorboard import TensorBoard
+from tests.store.made import made_epoch, made_record
 from tests.test_build import matrix
 
 
@@ -77,9 +78,8 @@ def test_files_that_several_runs_cannot_use_are_listed_once(fails, capsys):
 
 def test_a_run_whose_model_found_no_room_says_so():
     record = made_record("gap", notes=("no checkpoint was kept: No space left on device",))
-    assert progress.outcome_line(Outcome(record.spec, None, record)).endswith(
-        f" in {sum(record.seconds.values()):.0f} s; {record.notes[0]}"
-    )
+    line = progress.outcome_line(Outcome(record.spec, None, record))
+    assert line.endswith(f" in {sum(record.seconds.values()):.0f} s; {record.notes[0]}")
 
 
 def test_a_matrix_tells_of_planning_runs_and_what_follows(impatient, cli, suite, install):
@@ -119,3 +119,49 @@ def test_the_matrix_has_a_time_left_from_the_end_of_its_first_run(monkeypatch, s
     now[0] = 2010.0
     slow.step(epoch=0, step=2, steps=10, loss=0.5, speed=1.0)
     assert str(live.pace) == "0:28:00 left", "0:18:00 of the second, 0:10:00 of the third"
+
+
+FAULTY = """
+class Faulty:
+    def __init__(self, results):
+        pass
+    def plan(self, plan):
+        pass
+    def step(self, *event):
+        raise SystemExit("no more room")
+    epoch = record = close = step
+def unreachable(results):
+    raise ConnectionError("no answer")
+"""
+
+
+def test_a_tracker_that_fails_is_reported_once_and_the_runs_go_on(cli, suite, install, store):
+    entries = "[mlbench.trackers]\nfaulty = acme:Faulty\nunreachable = acme:unreachable"
+    install("acme", FAULTY, entries)
+    file = suite({"epochs": 3}, plugins=["gap", "gmp"])
+    ended = cli("run", "--suite", file, "--tracker", "faulty,unreachable")
+    assert ended.code == 0 and len(store.records()) == 2
+    assert ended.err.count("tracker faulty failed") == 1 and "no more room" in ended.err
+    assert ended.err.count("tracker unreachable failed and is told nothing more") == 1
+    unknown = cli("run", "--suite", file, "--tracker", "tensorbord", "--seeds", "1")
+    unknown.failed("did you mean tensorboard?")
+
+
+def test_tensorboard_gets_losses_speeds_and_scores(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    record = made_record()
+    tracker = TensorBoard(tmp_path)
+    tracker.plan(Plan(missing=(record.spec,), done=(), diverged=(), refused=()))
+    for step in (1, 2):
+        tracker.step(record.spec, step, 0.5 / step, 100.0)
+    tracker.epoch(record.spec, made_epoch(1, 0.25))
+    tracker.record(record)
+    tracker.close()
+    (folder,) = (tmp_path / "tensorboard").iterdir()
+    assert folder.name.startswith("ssgrl-resnet18-") and folder.name.endswith(record.run_id[:8])
+    read = EventAccumulator(str(folder)).Reload()
+    assert [(e.step, e.value) for e in read.Scalars("step/loss")] == [(1, 0.5), (2, 0.25)]
+    assert [e.value for e in read.Scalars("epoch/loss")] == [0.25]
+    assert [e.value for e in read.Scalars("score/mAP")] == [record.scores.mAP]

@@ -96,10 +96,9 @@ def test_a_run_that_diverged_is_not_done(cli, jobs):
 
 
 def test_failures_of_one_reason_are_told_once(jobs, capsys):
-    for number, job in enumerate(jobs[:3]):
-        fail(
-            job, "error", f"no network <object at 0x{number}>\n  a.jpg" if number < 2 else "no luck"
-        )
+    lost = (f"no network <object at 0x{number}>\n  a.jpg" for number in range(2))
+    for job, reason in zip(jobs, (*lost, "no luck"), strict=False):
+        fail(job, "error", reason)
     failures = [Failure.read(job.failure_file) for job in jobs[:3]]
     outcomes = [Outcome(j.spec, j.log, failure=f) for j, f in zip(jobs, failures, strict=False)]
     print_failures(outcomes, {jobs[1].spec.run_id: "epochs=11"})

@@ -4,7 +4,7 @@
 | --- | --- |
 | SIGKILL at random moments, killed launcher, killed server | test_kills.py |
 | full disk; rights taken away; a corrupted record | test_disk.py |
-| SIGTERM; a state that was cut short | test_interrupted.py |
+| SIGTERM; a state that was cut short | test_kills.py |
 | sys.exit(0), sys.exit(7), os._exit(7), os.abort, SIGKILL | test_matrix.py |
 | endless sleep, a frozen process, endless memory, NaN, images that vanish | test_matrix.py |
 | a stray thread, changed dtype, threads, random states and environment | test_matrix.py |

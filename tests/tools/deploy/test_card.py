@@ -30,9 +30,7 @@ def test_the_folder_is_a_model_of_the_hub(cli, trained, pictures, tmp_path):
     text = render(model.info.model_copy(update=changed), None, "a.safetensors", "other")
     assert "\ufffd[31mred (0.5), \ufffdrtl (0.5), \\$a\\$ \\*b\\* &lt;c> d (0.5)" in text
     assert model([pictures / "0.jpg"])[0].scores
-
-
-def test_a_folder_with_something_in_it_is_left_alone(cli, trained, tmp_path):
-    (tmp_path / "mine").write_text("precious")
-    cli("card", trained, "--out", tmp_path).failed("not an empty folder")
-    assert [file.name for file in tmp_path.iterdir()] == ["mine"]
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("precious")
+    cli("card", trained, "--out", tmp_path / "full").failed("not an empty folder")
+    assert [file.name for file in (tmp_path / "full").iterdir()] == ["mine"], "it is left alone"

@@ -36,9 +36,8 @@ def test_the_true_calibration_is_found():
     for c in range(4):
         slope, offset = fit_sigmoid(logits[:, c], targets[:, c] == 1)
         assert slope == pytest.approx(0.5, abs=0.03) and offset == pytest.approx(-1.5, abs=0.06)
-        assert fit_sigmoid(logits[:, c] * 1e-3, targets[:, c] == 1)[0] == pytest.approx(
-            slope * 1e3, rel=1e-3
-        )
+        steep, _ = fit_sigmoid(logits[:, c] * 1e-3, targets[:, c] == 1)
+        assert steep == pytest.approx(slope * 1e3, rel=1e-3)
 
 
 @settings(max_examples=60)
@@ -57,9 +56,8 @@ def test_the_threshold_is_the_best_of_all(pairs):
 
     every = [at(t) for t in np.unique(scores)]
     p, r = at(best_threshold(scores, present, Target("f1")))
-    assert 2 * p * r / max(p + r, 1e-9) == pytest.approx(
-        max(2 * p * r / max(p + r, 1e-9) for p, r in every)
-    )
+    best = max(2 * p * r / max(p + r, 1e-9) for p, r in every)
+    assert 2 * p * r / max(p + r, 1e-9) == pytest.approx(best)
     p, r = at(best_threshold(scores, present, Target("precision", 0.7)))
     reached = [(recall, precision) for precision, recall in every if precision >= 0.7]
     assert (r, p) == max(reached) if reached else (p, r) == max(every)
@@ -88,9 +86,8 @@ def test_labels_with_few_images_share_and_unknown_labels_are_left_out():
     targets[250:, 1] = -1
     found = fit(logits, targets, Target("f1"), per_label=True)
     assert found.shared == (True, False, False, False)
-    assert found.calibration[1] == pytest.approx(
-        fit_sigmoid(logits[:250, 1], targets[:250, 1] == 1)
-    )
+    known = fit_sigmoid(logits[:250, 1], targets[:250, 1] == 1)
+    assert found.calibration[1] == pytest.approx(known)
     few = np.zeros_like(targets)
     few[:10, 1] = 1
     assert_enough(few)
@@ -123,8 +120,7 @@ def test_the_model_gets_its_thresholds(cli, validated, pictures):
     (one,) = model([pictures / "0.jpg"])
     said = {n for n, score in one.scores.items() if score >= found["thresholds"][n]}
     assert set(one.above) == said
-    scored = cli("evaluate", validated, "--dataset", "synthetic", "--json")
-    assert scored.code == 0, "thresholds change no logit"
+    cli("evaluate", validated, "--dataset", "synthetic", "--json").ok()  # its logits are the same
 
 
 def test_what_cannot_be_stored_is_printed(cli, validated):

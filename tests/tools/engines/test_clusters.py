@@ -1,17 +1,26 @@
-"""Runs on a Ray cluster of three nodes on this machine (slow); what no engine can start."""
+"""Runs on Ray and as jobs of Slurm; the slow tests start clusters here, that of Slurm as root."""
 
 import os
+import shutil
 import signal
+import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from mlbench.cli.planning import places_of, usual_precision
 from mlbench.executors import Options, make_jobs
 from mlbench.executors.run_status import overview
 from mlbench.store import Store
+from mlbench.suite import Suite
 from mlbench.types import Places, SuiteError
 from mlbench_tools.engines import on_ray, on_slurm
+from mlbench_tools.engines.remote import with_workers
 from tests.engine import tiny
 from tests.executors.test_local import descendants, until
 from tests.store.made import made_record
@@ -108,3 +117,149 @@ def test_a_run_on_two_nodes_is_one_run_of_two_processes(cluster, suite, tmp_path
     assert start(suite(), results, *more, address=found.address, nodes=2).wait(900) == 0
     (record,) = Store(results).records()
     assert record.environment["processes"] == 2
+
+
+CONFIGURATION = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+SlurmctldPort={port}
+SlurmdPort={next_port}
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+ReturnToService=2
+JobRequeue=1
+KillWait=10
+MaxArraySize=4
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2
+PartitionName=low Nodes={host} Default=YES PriorityTier=1 GraceTime=10
+PartitionName=high Nodes={host} PriorityTier=10 PreemptMode=OFF
+"""
+
+
+def test_a_machine_without_a_gpu_plans_runs_for_those_that_have_one(cli, monkeypatch):
+    asked = "run", "--plugins", "gap", "--executor", "slurm", "--dry-run"
+    for precision in ("bf16", "tf32"):
+        planned = cli(*asked, "--device", "cuda", "--set", f"precision={precision}").ok()
+        assert "would run: no record" in planned.out
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert usual_precision({"executor": "slurm", "device": "cuda"}) == {"precision": "bf16"}
+    for device, said in (("auto", "name --device cuda or --device cpu"), ("gpu", "not a device")):
+        with pytest.raises(SuiteError, match=said):
+            usual_precision({"executor": "slurm", "device": device})
+
+
+def test_a_controller_that_does_not_answer_is_told_once(monkeypatch, caplog):
+    monkeypatch.setattr(on_slurm, "_largest_array", lambda: 1)
+    arrays = on_slurm._Arrays([], None, None)
+    for found in (set(), None, None, set(), set()):
+        monkeypatch.setattr(on_slurm, "_queued", lambda found=found: found)
+        arrays._drop_vanished()
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["Slurm does not answer squeue; waiting until it does", "Slurm answers again"]
+
+
+def test_a_job_that_slurm_ends_says_why_and_how_to_go_on(tmp_path, monkeypatch):
+    jobs = make_jobs([made_record("gap").spec], Places(results=tmp_path, cache=tmp_path), "")
+    (tmp_path / "err").write_text("srun: fatal: Unable to process configuration file\n")
+    monkeypatch.setattr(on_slurm, "_largest_array", lambda: 1)
+    monkeypatch.setattr(on_slurm, "_queued", set)
+    arrays = on_slurm._Arrays(jobs, None, SimpleNamespace(end=lambda *_: None))
+    paths = SimpleNamespace(stderr=tmp_path / "err")
+    arrays.pending = {0: SimpleNamespace(job_id="5_0", paths=paths)}
+    arrays._drop_vanished()
+    assert arrays.pending, "its result may be about to appear"
+    arrays._drop_vanished()
+    (outcome,) = arrays.outcomes
+    assert "without a result: srun: fatal: Unable" in outcome.error
+    assert "repeat the command to go on" in outcome.error
+
+
+def test_a_node_decodes_with_its_own_processors_unless_told(tmp_path):
+    jobs = make_jobs([made_record("gap").spec], Places(results=tmp_path, cache=tmp_path), "")
+    for asked, workers in ((3, 3), (0, min(len(os.sched_getaffinity(0)), 16))):
+        places = places_of(
+            Suite(executor="slurm", device="cpu", workers=asked or None, results=tmp_path), {}
+        )
+        assert with_workers(jobs[0].model_copy(update={"places": places})).places.workers == workers
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch, gate):
+    """Slurm with two partitions: jobs of ``high`` end those of ``low``."""
+    pytest.importorskip("submitit", reason="submitit is not installed")
+    for program in ("munged", "slurmctld", "slurmd"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed (Debian: slurm-wlm, munge)")
+    if os.geteuid() != 0:
+        pytest.skip("slurmd is started as root only")
+    folder, host = tmp_path / "slurm", socket.gethostname().partition(".")[0]
+    for name in ("state", "spool", "munge"):
+        (folder / name).mkdir(parents=True)
+    (folder / "key").write_bytes(os.urandom(64))
+    (folder / "key").chmod(0o400)
+    port = 20_000 + os.getpid() % 10_000
+    file = folder / "slurm.conf"
+    file.write_text(CONFIGURATION.format(host=host, folder=folder, port=port, next_port=port + 1))
+    monkeypatch.setenv("SLURM_CONF", str(file))
+    munge = {"socket": "munge.socket", "key-file": "key", "pid-file": "munge/pid"}
+    munge |= {"seed-file": "munge/seed", "log-file": "munge/log"}
+    commands = [
+        ["munged", "-F", "--force", *(f"--{k}={folder / v}" for k, v in munge.items())],
+        ["slurmctld", "-D", "-f", file],
+        ["slurmd", "-D", "-f", file],
+    ]
+    started = []
+    with (folder / "output").open("w") as output:
+        for command in commands:
+            started.append(subprocess.Popen(command, stdout=output, stderr=output))
+            time.sleep(2)
+    yield
+    for process in reversed(started):
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.slow
+def test_an_array_of_six_of_which_one_is_pre_empted_is_finished(
+    slurm, quick, gate, suite, tmp_path
+):
+    file, results = suite(plugins=["waits"], seeds=[0, 1, 2, 3, 4, 5]), tmp_path / "results"
+    launcher = start(file, results, "slurm", partition="low", cpus_per_task=1)
+    files = results.glob
+    until(lambda: any('"training"' in one.read_text() for one in files("runs/*/status.json")), 300)
+    other = ["sbatch", "--partition=high", "--ntasks=2", "--output=/dev/null", "--wrap=sleep 5"]
+    subprocess.run(other, check=True)
+    until(lambda: list(files("runs/*/state.pt")), 100)
+    gate.touch()
+    assert launcher.wait(800) == 0
+    store = Store(results)
+    assert len(store.records()) == 6 and not store.superseded()
+    attempts = [len(list(folder.glob("lease-*.json"))) for folder in results.glob("runs/*")]
+    assert max(attempts) == 2, "none was pre-empted"
+    arrays = {file.name.split("_")[0] for file in (results / "slurm").glob("*_result.pkl")}
+    assert len(arrays) == 2, "the site takes arrays of four"
+
+
+@pytest.mark.slow
+def test_a_run_that_uses_up_its_time_goes_on_in_another_job(slurm, quick, gate, suite, tmp_path):
+    file, results = suite(plugins=["waits"]), tmp_path / "results"
+    limits = {"partition": "high", "cpus_per_task": 1, "time": 6, "signal_delay_s": 120}
+    launcher = start(file, results, "slurm", **limits)
+    until(lambda: list(results.glob("runs/*/state.pt")), 900)
+    gate.touch()
+    assert launcher.wait(900) == 0
+    (record,) = Store(results).records()
+    assert record.notes[-1] == "resumed after step 3"

@@ -88,57 +88,50 @@ def test_the_steps_by_hand_lead_to_the_data(cli, tmp_path, name, make, archives,
     for file in by_hand:
         (official / file).rename(tmp_path / "data" / name / file)
     option = ("--option", "protocol=original") if name == "nuswide" else ()
-    done = cli("data", "verify", name, "--data", "data", *option, "--json").ok()
-    assert done.json["usable"] == 1
+    assert cli("data", "verify", name, "--data", "data", *option, "--json").ok().json["usable"] == 1
 
 
 @pytest.mark.parametrize("form", ["without folders", "of today"])
 def test_archives_of_nuswide_in_other_forms_are_unpacked_and_found(cli, tmp_path, form):
     official = miniature.nus_official(tmp_path / "NUS-WIDE")
     (tmp_path / "shelf").mkdir()
+    fetch = ("data", "fetch", "nuswide", "--root", "data", "--mirror", "shelf")
     if form == "of today":
         zipped(tmp_path, "shelf/NUS-WIDE.zip", "NUS-WIDE/Groundtruth", "NUS-WIDE/ConceptsList")
-        done = cli("data", "fetch", "nuswide", "--root", "data", "--mirror", "shelf")
-        assert done.code == 2 and "ImageList.zip is missing" in done.err
+        cli(*fetch).failed("ImageList.zip is missing")
     else:
         zipped(official / "Groundtruth", "shelf/Groundtruth.zip", "AllLabels", "TrainTestLabels")
     zipped(official / "ImageList", "shelf/ImageList.zip", "")
-    done = cli("data", "fetch", "nuswide", "--root", "data", "--mirror", "shelf")
-    assert done.code == 0 and "ImageList.zip is in" in done.err
+    assert "ImageList.zip is in" in cli(*fetch).ok().err
     miniature.nus_photos(tmp_path / "data")
     done = cli("data", "verify", "nuswide", "--data", "data", "--option", "protocol=original")
-    assert done.code == 0 and "18 images listed (officially 161,789), 18 usable" in done.out
+    done.ok("18 images listed (officially 161,789), 18 usable")
 
 
 def test_two_fetches_into_one_folder(cli, shelf, tmp_path, monkeypatch):
     """The second is refused and does not disturb the first."""
-    second = []
+    second, asked = [], ("data", "fetch", "voc2007", "--root", "data", *named(shelf))
 
     def busy(*arguments):
-        second.append(cli("data", "fetch", "voc2007", "--root", "data", *named(shelf)))
+        second.append(cli(*asked))
         return fetch(*arguments)
 
     fetch = archives.unpack
     monkeypatch.setattr(archives, "unpack", busy)
-    done = cli("data", "fetch", "voc2007", "--root", "data", *named(shelf))
+    cli(*asked).ok("mlbench data verify voc2007")
     assert {one.code for one in second} == {2} and "another `mlbench data fetch`" in second[0].err
-    assert done.code == 0, done.err
-    assert "mlbench data verify voc2007" in done.out
     assert len(list(tmp_path.glob("data/VOCdevkit/VOC2007/JPEGImages/*.jpg"))) == 6
     monkeypatch.setattr(archives, "unpack", fetch)
-    assert "was there already" in cli("data", "fetch", "voc2007", "--root=data", *named(shelf)).err
+    assert "was there already" in cli(*asked).err
 
 
 def test_an_archive_of_another_data_set_is_refused(cli, shelf):
-    done = cli("data", "fetch", "coco", "--root", "data", *named(shelf))
-    printed = done.err.replace("\n", " ")
-    assert done.code == 2 and done.out == ""
-    assert "what was unpacked is not coco" in printed
-    assert "mini_trainval.tar holds VOCdevkit, now in data/coco" in printed
-    assert "instances_train2017.json" in printed
-    half = cli("data", "fetch", "voc2007", "--root", "half", named(shelf)[0])
-    assert half.code == 2 and "if more archives belong to voc2007, fetch them" in half.err
-    cli("data", "fetch", "voc2007", "--root", "half", named(shelf)[1]).ok()
+    said = ("what was unpacked is not coco", "instances_train2017.json")
+    said += ("mini_trainval.tar holds VOCdevkit, now in data/coco",)
+    assert not cli("data", "fetch", "coco", "--root", "data", *named(shelf)).failed(*said).out
+    half, rest = (("data", "fetch", "voc2007", "--root", "half", one) for one in named(shelf))
+    cli(*half).failed("if more archives belong to voc2007, fetch them")
+    cli(*rest).ok()
 
 
 def test_an_unchecked_archive_is_named_with_its_checksum(cli, shelf):
@@ -148,8 +141,8 @@ def test_an_unchecked_archive_is_named_with_its_checksum(cli, shelf):
     for part, found in zip(PARTS, sums, strict=True):
         assert f"mini_{part}.tar has the SHA-256 {found}, not checked against anything" in done
     checked = [f"{one}#sha256={found}" for one, found in zip(named(shelf), sums, strict=True)]
-    done = cli("data", "fetch", "voc2007", "--root", "other", *checked)
-    assert done.code == 0 and "not checked" not in done.err
+    done = cli("data", "fetch", "voc2007", "--root", "other", *checked).ok()
+    assert "not checked" not in done.err
 
 
 @pytest.mark.parametrize(
@@ -222,8 +215,7 @@ def test_missing_images_are_counted_in_each_split(cli, shelf, tmp_path):
     for key in (1, 4, 6):
         file = tmp_path / f"data/VOCdevkit/VOC2007/JPEGImages/{key:06}.jpg"
         file.rename(tmp_path / "data/part two" / file.name)
-    done = cli("data", "verify", "voc2007", "--data", "data", "--json").failed(code=1)
-    found = done.json
+    found = cli("data", "verify", "voc2007", "--data", "data", "--json").failed(code=1).json
     assert [found["splits"][split]["missing"] for split in ("train", "test")] == [1, 2]
     assert {image["key"] for image in found["bad"]} == {"000001", "000004", "000006"}
     assert {image["problem"] for image in found["bad"]} == {"missing"}
@@ -245,9 +237,7 @@ def test_a_picture_under_many_names_is_told(data, photos):
 def test_a_users_own_pictures_have_no_edition_and_may_be_read_only(data, photos, cache):
     before = sorted(photos.parent.rglob("*"))
     with locked(photos.parent, 0o500):
-        done = data("verify", "--data", photos.parent, "--json")
-    assert done.code == 0, done.err
-    found = done.json
+        found = data("verify", "--data", photos.parent, "--json").ok().json
     assert Path(found["written"]).is_relative_to(cache)
     assert found["known"] is None and found["splits"]["train"]["official"] is None
     assert sorted(photos.parent.rglob("*")) == before
@@ -311,8 +301,7 @@ def test_list_says_how_to_get_each(cli):
     rows = {row["name"]: row for row in cli("data", "list", "--json").json}
     assert rows["voc2007"]["train"] == 5011 and rows["voc2007"]["had_by"] == "fetch"
     assert rows["apparel"]["had_by"] == "steps by hand"
-    done = cli("data", "list")
-    assert all(name in done.out for name in rows)
+    cli("data", "list").ok(*rows)
 
 
 def test_a_page_says_how_a_data_set_was_understood(cli, data, photos):

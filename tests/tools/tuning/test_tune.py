@@ -1,4 +1,4 @@
-"""The same trials for every method, on held-out images, and a suite of the winners."""
+"""The same trials for every method, a suite of the winners, and what `mlbench settings` says."""
 
 from pathlib import Path
 
@@ -8,6 +8,8 @@ import yaml
 from mlbench.boards.rows import tables
 from mlbench.suite import Suite
 from mlbench.suite_file import FILES, read_suite
+from mlbench.types import Settings
+from mlbench_tools.tuning.show_settings import fields_of
 from mlbench_tools.tuning.trials import Trial, add_rates, collect, rates, winners, write_suite
 from tests.store.made import made_record
 
@@ -153,3 +155,18 @@ def test_boards_say_which_images_and_which_rates(identity):
 
 def test_an_interval_ends_at_0_and_100():
     assert Trial("gap", {}, mAP=50.0, low=-1.2, high=101.1).interval == "[0.0, 100.0]"
+
+
+def test_every_setting_and_field_of_a_suite_is_shown_with_default_and_meaning(cli):
+    out = cli("settings").ok().out
+    lines = out.splitlines()
+    for field, default, meaning in (*fields_of(Settings), *fields_of(Suite)):
+        assert meaning, field
+        assert any(
+            line.startswith(f"{field} ") and default in line and meaning[:20] in line
+            for line in lines
+        )
+    said = " ".join(out.split())
+    assert "optimizer.lr 0.0001 learning rate" in said and "mixing: cutmix" in said
+    assert "sha256:... of a file head" in said and "(SSGRL, sec. 4.1) resize" in said
+    assert "augmentation: rand_augment Apply a few" in said and "num_ops 2 number of oper" in said

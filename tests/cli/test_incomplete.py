@@ -4,7 +4,7 @@ import pytest
 
 from mlbench.boards.rows import tables
 from tests.cli.manifests import PICTURES, TINY, TRAIN, draw, folders, instances, table, yolo
-from tests.permissions import locked
+from tests.given import locked
 from tests.plugins.datasets.miniature import vg500, voc2007
 from tests.plugins.datasets.test_coco import write as write_coco
 

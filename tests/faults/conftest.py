@@ -11,7 +11,7 @@ from tests.executors.test_local import HEADS, NAMES_OF
 MORE = '''
 from mlbench.engine.signals import STOP
 from mlbench_plugins.losses.bce import BCE
-from tests.permissions import locked
+from tests.given import locked
 
 class Freezes(Head):
     def fault(self):

@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from mlbench_tools.fetch import archives
-from tests.given import path_of
-from tests.permissions import locked
+from tests.given import locked, path_of
 from tests.plugins.datasets import miniature
 
 PARTS = ("trainval", "test")

@@ -23,7 +23,7 @@ class Head(nn.Module):
     def pool(self, features):
         return features[-1].mean((2, 3))
 
-    def forward(self, features):
+    def forward(self, features):  # fault HasTooManyLogits
         return HeadOutput(self.fc(self.pool(features)))
 
 
@@ -47,9 +47,6 @@ class HasTooManyLogits(Head):
     def __init__(self, spec, labels):
         super().__init__(spec, labels)
         self.fc = nn.Linear(spec[-1].channels, 80)
-
-    def forward(self, features):  # fault
-        return HeadOutput(self.fc(self.pool(features)))
 
 
 class MakesNaN(Head):

@@ -1,17 +1,19 @@
-"""Batches of images: equal whatever makes them, in order, and on the device."""
+"""Batches of images: equal whatever makes or keeps them, in order, and on the device."""
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from mlbench.data import loader
+from mlbench.data import image_cache, loader
 from mlbench.data.decode import load
+from mlbench.data.image_cache import cached_images
 from mlbench.data.loader import ImageSource, batches
 from mlbench.data.transforms import train_transform
-from mlbench.types import DataError, Index
+from mlbench.types import DataError, Index, Places
 from tests.data.test_transforms import settings
 
 STEPS = [("random_resized_crop", {}), ("flip", {}), ("rand_augment", {}), ("cutout", {})]
@@ -137,3 +139,71 @@ def test_every_step_runs_on_the_device(index):
     images = source(index, decoder="nvjpeg", device=CUDA)
     for epoch in range(8):
         assert images(EVERY, epoch).shape == (7, 3, 64, 64)
+
+
+RECIPES = {
+    "no augmentation": [],
+    "flip": [("flip", {})],
+    "resize": [("resize", {}), ("flip", {})],
+    "random_resized_crop": [("random_resized_crop", {})],
+    "flip and crop": [("flip", {}), ("random_choice_crop", {"resize": 40, "sizes": (36, 32)})],
+    "multi_scale_crop": [("multi_scale_crop", {})],
+    "squash and multi_scale_crop": [("multi_scale_crop", {"resize": 40})],
+    "random_choice_crop": [("random_choice_crop", {"resize": 40, "sizes": (36, 32)})],
+}
+FOUR = np.arange(4)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    rng, files = np.random.default_rng(0), [tmp_path / f"{i}.jpg" for i in range(4)]
+    for file, (width, height) in zip(files, [(50, 37), (37, 50), (9, 64), (40, 40)], strict=True):
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(file)
+    return Index(files, [file.stem for file in files], np.ones((4, 2), np.int8))
+
+
+def kept(folder, pictures, name, decoder="turbo", *, cached=True):
+    chosen = settings(*RECIPES[name], resize=40, decoder=decoder)
+    read, transform = None, train_transform(chosen)
+    if cached:
+        places = Places(results=folder, cache=folder / "cache", image_cache=True)
+        read = cached_images(places, "a set at 32", pictures, transform, "")
+    return ImageSource(pictures, transform, 1, 2, read=read)
+
+
+@pytest.mark.parametrize("decoder", ["turbo", "pillow"])
+@pytest.mark.parametrize("name", RECIPES)
+def test_pixels_are_the_same_with_and_without_the_cache(tmp_path, pictures, name, decoder):
+    plain = kept(tmp_path, pictures, name, decoder, cached=False)
+    cached = kept(tmp_path, pictures, name, decoder)
+    for epoch in (0, 1, 2):
+        assert torch.equal(cached(FOUR, epoch), plain(FOUR, epoch))
+
+
+@pytest.mark.parametrize("name", ["resize", "random_resized_crop"])
+def test_an_image_is_decoded_once_by_all_runs(tmp_path, pictures, name, monkeypatch):
+    decoded: list[Path] = []
+
+    def spy(file, decoder):
+        decoded.append(file)
+        return load(file, decoder)
+
+    load = image_cache.load
+    monkeypatch.setattr(image_cache, "load", spy)
+    for _ in range(2):
+        images = kept(tmp_path, pictures, name)
+        images(FOUR[::2], 0)
+        images(FOUR, 1)
+    assert sorted(decoded) == sorted(pictures.files)
+
+
+def test_what_is_kept_depends_on_decoder_and_size(tmp_path, pictures):
+    for name, decoder in [("resize", "turbo"), ("resize", "pillow"), ("multi_scale_crop", "turbo")]:
+        kept(tmp_path, pictures, name, decoder)(FOUR, 0)
+    assert len(list((tmp_path / "cache").rglob("images.rows"))) == 3
+
+
+def test_too_small_a_disk_is_named_before_anything_is_decoded(tmp_path, pictures, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("usage", (), {"free": 99}))
+    with pytest.raises(DataError, match=r"MiB free; make room, .* without --set image_cache"):
+        kept(tmp_path, pictures, "resize")

@@ -5,31 +5,24 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from torch import nn
 
+from mlbench.contracts.made_up import made_up_context
 from mlbench.data.loader import is_out_of_memory, typed_memory_errors
 from mlbench.engine.distributed import World
 from mlbench.engine.memory import memory_error, out_of_memory, recompute_activations
 from mlbench.engine.model import MultiLabelModel, autocast, matrix_precision, unsupported
 from mlbench.engine.train import check_processes
-from mlbench.types import BatchMemoryError, HeadOutput, SuiteError
+from mlbench.types import BatchMemoryError, SuiteError
 from mlbench_plugins.backbones.timm import timm_backbone
+from mlbench_plugins.losses.bce import BCE
+from mlbench_plugins.methods.pooling import GAP
 from tests.engine import tiny
 from tests.engine.tiny import fit, flat
 
-
-class Sum(nn.Module):
-    """Sums over images."""
-
-    reduction = "sum"
-
-    def forward(self, logits, targets):
-        return nn.functional.binary_cross_entropy_with_logits(
-            logits, targets.to(logits), reduction="sum"
-        )
+LABELS = made_up_context(3)
 
 
-@pytest.mark.parametrize("loss", [tiny.Bce(), Sum()], ids=["mean", "sum"])
+@pytest.mark.parametrize("loss", [tiny.Bce(), BCE(LABELS, reduction="sum")], ids=["mean", "sum"])
 @pytest.mark.parametrize("changes", [{}, {"sam_rho": 0.1, "mutual_weight": 0.5}], ids=str)
 def test_micro_batches_make_the_step_of_the_whole_batch(changes, loss):
     """Of 8 images in 3, 3 and 2; the norms are frozen, as they would see other statistics."""
@@ -60,15 +53,6 @@ def test_trained_batch_norms_see_micro_batches():
     assert parts.learners[0].model.backbone.one[1].num_batches_tracked == 12, "of 6 steps"
 
 
-class Pool(nn.Module):
-    def __init__(self, channels):
-        super().__init__()
-        self.classifier = nn.Linear(channels, 3)
-
-    def forward(self, features):
-        return HeadOutput(self.classifier(features[-1].mean((2, 3))), {})
-
-
 @pytest.mark.parametrize("sync_bn", [True, False])
 def test_activations_that_are_computed_again_change_no_number(sync_bn):
     def fitted(recompute):
@@ -77,7 +61,7 @@ def test_activations_that_are_computed_again_change_no_number(sync_bn):
         backbone = timm_backbone("test_resnet", weights="none", **options)
         assert not recompute or recompute_activations(backbone)
         assert backbone.model.grad_checkpointing == recompute
-        head = Pool(backbone.spec[-1].channels)
+        head = GAP(backbone.spec, LABELS)
         model = MultiLabelModel(backbone, head, backbone.mean, backbone.std)
         given = tiny.settings(epochs=1, ema_decay=0.5, sync_bn=sync_bn)
         state = fit(tiny.training(given, recompute=recompute), model)

@@ -49,26 +49,9 @@ def trained(made):
     return {name for name, p in made.named_parameters() if p.requires_grad}
 
 
-DECAYED = {
-    "head.linear.weight",
-    "head.attention.in_proj_weight",
-    "head.attention.out_proj.weight",
-    "head.recurrent.weight_ih_l0",
-    "head.recurrent.weight_hh_l0",
-    "head.queries",
-    "backbone.one.0.weight",
-    "backbone.two.0.weight",
-}
-BIASES = {
-    "head.linear.bias",
-    "head.attention.in_proj_bias",
-    "head.attention.out_proj.bias",
-    "head.recurrent.bias_ih_l0",
-    "head.recurrent.bias_hh_l0",
-    "head.norm.bias",
-    "head.batch.bias",
-    "head.group_bias",
-    *(f"backbone.{stage}.{i}.bias" for stage in ("one", "two") for i in (0, 1)),
+NORMS_AND_SCALES = {
+    *(f"head.{name}" for name in ("norm.weight", "rms.weight", "batch.weight", "prelu.weight")),
+    *("head.scale", "backbone.one.1.weight", "backbone.two.1.weight"),
 }
 
 
@@ -84,8 +67,10 @@ def test_groups_have_the_learning_rates_and_decays_of_the_settings(name, bias_sc
     assert len(optimizer.param_groups) == 2, "by default, of head and backbone"
     for parameter, (lr, decay) in found.items():
         rate = 0.1 if parameter.startswith("head") else 0.05
-        assert lr == rate * (bias_scale if parameter in BIASES else 1), parameter
-        assert decay == (0.01 if decay_all or parameter in DECAYED else 0.0), parameter
+        bias = "bias" in parameter
+        assert lr == rate * (bias_scale if bias else 1), parameter
+        decayed = decay_all or not (bias or parameter in NORMS_AND_SCALES)
+        assert decay == (0.01 if decayed else 0.0), parameter
 
 
 def test_what_is_frozen_is_in_no_group():

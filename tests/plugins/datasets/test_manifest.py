@@ -55,10 +55,8 @@ def labels_of(data):
 FOUR = {"a.jpg": {"cat", "dog"}, "b.jpg": {"dog"}, "c.jpg": set(), "d.jpg": {"cat"}}
 LISTS = "image,labels,split\na.jpg,cat;dog,train\nb.jpg, dog ,Train\nc.jpg,,test\nd.jpg,cat,test\n"
 OBJECTS = [
-    {"image": "a.jpg", "labels": ["cat", "dog"], "split": "train"},
-    {"image": "b.jpg", "labels": ["dog"], "split": "train"},
-    {"image": "c.jpg", "labels": [], "split": "test"},
-    {"image": "d.jpg", "labels": ["cat"], "split": "test"},
+    {"image": key, "labels": sorted(labels), "split": "train" if key < "c" else "test"}
+    for key, labels in FOUR.items()
 ]
 FORMS = {
     "lists.csv": LISTS,

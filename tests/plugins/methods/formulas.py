@@ -1,6 +1,7 @@
 """What several methods' tests share: formulas in loops, gradients and the largest tensor made."""
 
 import torch
+from torch import nn
 from torch.nn.functional import elu, leaky_relu
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -50,29 +51,17 @@ def attend(layer, nodes, edges):
     return torch.stack(rows)
 
 
-def decouple(layer, positions, word):
-    """SSGRL's equations 1 to 5 for one label's projected word, one position at a time."""
-    scores = [layer.score(layer.mix(torch.tanh(layer.visual(f) * word))) for f in positions]
-    alpha = torch.cat(scores).softmax(0)
-    return sum(a * f for a, f in zip(alpha, positions, strict=True))
+def torchs_attention(block, x, query, key, value):
+    """Attention by torch's own layer, with its residual and norm."""
+    reference = nn.MultiheadAttention(x.shape[-1], block.attention.heads, dtype=torch.float64)
+    parameters = dict(block.attention.named_parameters())
+    inputs = (query, key, value)
+    found, _ = torch.func.functional_call(reference, parameters, inputs, strict=True)
+    return block.norm(x + found)
 
 
-def pass_messages(ggnn, states, adjacency):
-    """SSGRL's equation 6, one label at a time."""
-    count = len(states)
-    for _ in range(ggnn.time_steps):
-        new = []
-        for c, h in enumerate(states):
-            sent = sum(adjacency[c][k] * states[k] for k in range(count))
-            received = sum(adjacency[k][c] * states[k] for k in range(count))
-            a = torch.cat((sent, received))
-            z = torch.sigmoid(ggnn.update_w(a) + ggnn.update_u(h))
-            recurrent = ggnn.update_u if ggnn.reset_uses_update_weights else ggnn.reset_u
-            r = torch.sigmoid(ggnn.reset_w(a) + recurrent(h))
-            candidate = torch.tanh(ggnn.candidate_w(a) + ggnn.candidate_u(r * h))
-            new.append((1 - z) * h + z * candidate)
-        states = new
-    return states
+def feed_forward(block, x):
+    return block.norm(x + block.linear2(torch.relu(block.linear1(x))))
 
 
 def macs(head, *maps):

@@ -1,4 +1,6 @@
-"""ML-Decoder against its formulas with torch's own attention, and its form on angles."""
+"""ML-Decoder, its form on angles and Query2Label against formulas with torch's own attention."""
+
+import math
 
 import pytest
 import torch
@@ -7,9 +9,11 @@ from torch.nn import functional
 
 from mlbench.contracts.made_up import made_up_context
 from mlbench.types import Angles, Level
+from mlbench_plugins.layers.transformer import sine_position
 from mlbench_plugins.methods.ml_decoder import MLDecoder
+from mlbench_plugins.methods.query2label import Query2Label
 from mlbench_plugins.methods.transformer_head import TransformerHead
-from tests.plugins.methods.formulas import assert_follows, macs
+from tests.plugins.methods.formulas import assert_follows, feed_forward, macs, torchs_attention
 
 SPEC = (Level(5, 16), Level(10, 32))
 SMALL = {"embedding_dim": 12, "heads": 3, "feedforward": 14}
@@ -26,19 +30,11 @@ def maps(images, rows=2, columns=3, **options):
 
 def decoded(decoder, queries_KE, image_DHW, activation):
     """One image at a time, with nn.MultiheadAttention."""
-    block, feedforward = decoder.cross_attention, decoder.feedforward
-    reference = nn.MultiheadAttention(12, 3, dtype=torch.float64)
-    shapes = {name: p.shape for name, p in reference.named_parameters()}
-    assert shapes == {name: p.shape for name, p in block.attention.named_parameters()}
+    assert decoder.cross_attention.attention.heads == SMALL["heads"]
     pixels = activation(image_DHW.flatten(1).T @ decoder.embed.weight.T + decoder.embed.bias)
     t = decoder.norm(queries_KE + queries_KE)
-    found, _ = torch.func.functional_call(
-        reference, dict(block.attention.named_parameters()), (t, pixels, pixels)
-    )
-    t = block.norm(t + found)
-    hidden = torch.relu(t @ feedforward.linear1.weight.T + feedforward.linear1.bias)
-    changed = hidden @ feedforward.linear2.weight.T + feedforward.linear2.bias
-    return feedforward.norm(t + changed)
+    t = torchs_attention(decoder.cross_attention, t, t, pixels, pixels)
+    return feed_forward(decoder.feedforward, t)
 
 
 def by_loops(head, x_BDHW):
@@ -185,3 +181,125 @@ def test_pixels_below_zero_count():
         x = maps(1, dtype=torch.float64)[1].requires_grad_()
         functional.mse_loss(head((x,)).logits, torch.ones(1, 3, dtype=x.dtype)).backward()
         assert bool(x.grad.any()) is reached
+
+
+Q2L_SPEC = (Level(5, 16), Level(12, 32))
+Q2L_SMALL = {"heads": 2, "feedforward": 14}
+BOTH = {"keep_first_self_attention": True, "keep_other_self_attention": True}
+
+
+def query2label(labels, **options):
+    torch.manual_seed(labels)
+    return Query2Label(Q2L_SPEC, made_up_context(labels), **Q2L_SMALL | options)
+
+
+def q2l_maps(images, rows=2, columns=3, **options):
+    return (torch.empty(0), torch.randn(images, Q2L_SPEC[-1].channels, rows, columns, **options))
+
+
+def place(channels, rows, columns):
+    """The code of one pixel and one channel at a time."""
+    half = channels // 2
+    code = torch.zeros(rows * columns, channels, dtype=torch.float64)
+    for pixel in range(rows * columns):
+        for axis, (index, size) in enumerate(
+            ((pixel // columns, rows), (pixel % columns, columns))
+        ):
+            angle = 2 * math.pi * (index + 1) / (size + 1e-6)
+            for d in range(half):
+                wave = math.sin if d % 2 == 0 else math.cos
+                code[pixel, axis * half + d] = wave(angle / 10000 ** (2 * (d // 2) / half))
+    return code
+
+
+def by_formula(head, image_DHW):
+    """One image, without what images share."""
+    x_DHW = head.project(image_DHW[None])[0]
+    position = place(*x_DHW.shape)
+    x = x_DHW.flatten(1).T
+    for layer in head.encoder:
+        x = torchs_attention(layer.self_attention, x, x + position, x + position, x)
+        x = feed_forward(layer.feedforward, x)
+    t = torch.zeros_like(head.queries)
+    for layer in head.decoder:
+        if layer.self_attention is not None:
+            placed = t + head.queries
+            t = torchs_attention(layer.self_attention, t, placed, placed, t)
+        t = torchs_attention(layer.cross_attention, t, t + head.queries, x + position, x)
+        t = feed_forward(layer.feedforward, t)
+    t = head.norm(t)
+    logits = [
+        vector @ weight[:, 0] for vector, weight in zip(t, head.classifier.weight, strict=True)
+    ]
+    return torch.stack(logits) + head.classifier.bias
+
+
+def by_formulas(head, x_BDHW):
+    return torch.stack([by_formula(head, image) for image in x_BDHW])
+
+
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize(
+    ("labels", "options"),
+    [
+        (1, {}),
+        (5, {"hidden_dim": 8, "encoder_layers": 2}),
+        (5, {"encoder_layers": 0, "decoder_layers": 1}),
+        (4, BOTH),
+        (4, {"keep_first_self_attention": True, "hidden_dim": 12}),
+        (4, {"keep_other_self_attention": True, "decoder_layers": 3}),
+    ],
+)
+def test_what_query2label_computes_is_that_of_its_formulas(labels, options, mode):
+    head = query2label(labels, dropout=0.0, **options).double().train(mode)
+    nn.init.normal_(head.classifier.bias)
+    assert_follows(head, by_formulas, q2l_maps(2, dtype=torch.float64)[1], tolerance=1e-10)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 2)])
+def test_the_position_code_fits_any_map(size):
+    code = sine_position(16, *size, like=torch.zeros(1, dtype=torch.float64))
+    torch.testing.assert_close(code, place(16, *size), rtol=1e-12, atol=1e-12)
+    half = sine_position(16, *size, like=torch.zeros(1, dtype=torch.bfloat16))
+    torch.testing.assert_close(half, code.bfloat16(), rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize("options", [{}, BOTH])
+def test_flop_counters_see_the_whole_head_and_shared_queries_cost_once(options):
+    labels, images, pixels, width, hidden = 3, 4, 6, 8, 14
+    found = macs(query2label(labels, hidden_dim=width, **options).eval(), *q2l_maps(images))
+    square = width * width
+    encoder = pixels * (4 * square + 2 * pixels * width + 2 * width * hidden)
+    query = labels * square
+    keys_values = 2 * pixels * square
+    cross = keys_values + 2 * labels * pixels * width + labels * square
+    own = labels * (4 * square + 2 * labels * width) if options else 0
+    feedforward = labels * 2 * width * hidden
+    once = own + query
+    each = pixels * 12 * width + encoder + cross + feedforward  # the first layer
+    each += own + query + cross + feedforward + labels * width
+    assert found == once + images * each
+
+
+def test_dropout_differs_from_image_to_image():
+    head = query2label(4, dropout=0.5, encoder_layers=0, **BOTH).train()
+    seen = []
+    head.decoder[0].self_attention.register_forward_hook(lambda _, __, output: seen.append(output))
+    x = q2l_maps(1)[1].expand(3, -1, -1, -1)
+    nn.init.normal_(head.decoder[0].self_attention.attention.out_proj.bias)
+    head((x,))
+    assert seen[0].shape == (3, 4, 12)
+    assert (seen[0][0] != seen[0][1]).any()
+    assert head.eval()((x,)).logits.unique(dim=0).shape == (1, 4)
+
+
+def test_cosine_logits_are_angles_to_each_labels_own_weights():
+    head = query2label(4, classifier="cosine").double().eval()
+    head.classifier.angles = Angles(10.0)
+    nn.init.normal_(head.classifier.bias, std=0.1)
+    vectors = []
+    head.norm.register_forward_hook(lambda _, __, output: vectors.append(output))
+    logits = head(q2l_maps(2, dtype=torch.float64)).logits
+    weight = head.classifier.weight[:, :, 0]
+    cosines = nn.functional.cosine_similarity(vectors[0], weight[None], dim=-1)
+    torch.testing.assert_close(logits, 10 * (cosines + head.classifier.bias))

@@ -9,15 +9,7 @@ from mlbench_plugins.layers import numerics
 from mlbench_plugins.layers.decoupling import SemanticDecoupling, tanh_scores
 from mlbench_plugins.methods.grl import GRL
 from mlbench_plugins.methods.ssgrl import SSGRL
-from tests.plugins.methods.formulas import (
-    assert_follows,
-    assert_same,
-    decouple,
-    largest,
-    macs,
-    pass_messages,
-    pixels,
-)
+from tests.plugins.methods.formulas import assert_follows, assert_same, largest, macs, pixels
 
 SMALL = {"output_dim": 6, "intermediary_dim": 7}
 
@@ -26,6 +18,31 @@ SMALL = {"output_dim": 6, "intermediary_dim": 7}
 def tiny_chunks(monkeypatch):
     """Chunks of a label or two, so that small tensors take the path of large ones."""
     monkeypatch.setattr(numerics, "CPU_ELEMENTS", 180)
+
+
+def decouple(layer, positions, word):
+    """SSGRL's equations 1 to 5 for one label's projected word, one position at a time."""
+    scores = [layer.score(layer.mix(torch.tanh(layer.visual(f) * word))) for f in positions]
+    alpha = torch.cat(scores).softmax(0)
+    return sum(a * f for a, f in zip(alpha, positions, strict=True))
+
+
+def pass_messages(ggnn, states, adjacency):
+    """SSGRL's equation 6, one label at a time."""
+    count = len(states)
+    for _ in range(ggnn.time_steps):
+        new = []
+        for c, h in enumerate(states):
+            sent = sum(adjacency[c][k] * states[k] for k in range(count))
+            received = sum(adjacency[k][c] * states[k] for k in range(count))
+            a = torch.cat((sent, received))
+            z = torch.sigmoid(ggnn.update_w(a) + ggnn.update_u(h))
+            recurrent = ggnn.update_u if ggnn.reset_uses_update_weights else ggnn.reset_u
+            r = torch.sigmoid(ggnn.reset_w(a) + recurrent(h))
+            candidate = torch.tanh(ggnn.candidate_w(a) + ggnn.candidate_u(r * h))
+            new.append((1 - z) * h + z * candidate)
+        states = new
+    return states
 
 
 def by_loops(head, x_BDHW):

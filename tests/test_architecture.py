@@ -59,7 +59,7 @@ BUDGETS = {
     "mlbench": 18_200,
     "plugins/mlbench_plugins": 11_140,
     "plugins/mlbench_tools": 12_540,
-    "tests": 26_240,
+    "tests": 26_090,
 }
 """Lines of Python in each folder; see mlbench/ARCHITECTURE.md."""
 
